@@ -1,0 +1,40 @@
+/* Sockets: made, bound and connected by ourselves, non-blocking and close-on-exec from birth. */
+#ifndef NP_SOCKET_H
+#define NP_SOCKET_H
+
+#include "core/address.h"
+#include "core/option.h"
+
+/* A new socket (SOCK_NONBLOCK, SOCK_CLOEXEC; SO_PASSCRED on SOCK_SEQPACKET): fd or -errno. */
+int np_socket(int domain, int type, int protocol);
+
+/* Options to apply before bind or connect. */
+typedef struct np_setopt {
+  const np_option *opt;
+  np_optval val;
+} np_setopt;
+
+typedef struct np_bindopts {
+  const np_setopt *opts; /* applied in order */
+  int nopts;
+  int mode;              /* AF_UNIX path: permissions, applied at bind without a race; -1: umask decides */
+  int backlog;           /* 0: not a listener */
+} np_bindopts;
+
+/* Makes, sets up, binds and (backlog > 0) listens: fd or -errno; on failure nothing is left behind.  A stale
+ * AF_UNIX path (nobody answers on it) is replaced; a live one gives -EADDRINUSE. TCP listeners get SO_REUSEADDR.
+ * *bad names the option that failed, if one did. */
+int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const char **bad);
+
+/* Makes, sets up and starts to connect: fd (connected, or in progress when *pending) or -errno. */
+int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from, const np_setopt *opts,
+                      int nopts, bool *pending, const char **bad);
+/* The outcome of a connect that was pending and is writable now: 0 or -errno. */
+int np_socket_connected(int fd);
+
+int np_socket_local(int fd, np_sockaddr *out);  /* getsockname */
+int np_socket_peer(int fd, np_sockaddr *out);   /* getpeername */
+int np_socket_scheme(int fd);                   /* np_scheme of an open socket, or negative */
+int np_socket_pair(int type, int fds[2]);       /* AF_UNIX pair */
+
+#endif

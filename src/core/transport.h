@@ -1,0 +1,75 @@
+/* A transport moves bytes for a stream: a descriptor, memory, or a layer over another transport.
+ *
+ * Readiness works the same for all: `readable` and `writable` say "try"; a call that answers -EAGAIN clears
+ * its flag, and the transport calls `notify` when it is worth trying again.  notify is never called from
+ * inside a call of the transport.  A layer owns the transport beneath it. */
+#ifndef NP_TRANSPORT_H
+#define NP_TRANSPORT_H
+
+#include <sys/uio.h>
+
+#include "core/loop.h"
+#include "core/poll.h"
+
+typedef struct np_transport np_transport;
+
+typedef struct np_transport_ops {
+  const char *name; /* "tcp", "unix", "mem", "tls", "fault" */
+
+  /* Bytes read (> 0), 0 at the end, -EAGAIN (t->readable is false now), or a failure. May clear t->readable
+   * after a short read that is known to have emptied the source. */
+  ssize_t (*read)(np_transport *t, void *buf, size_t size);
+
+  /* Bytes written (> 0), -EAGAIN (t->writable is false now), or a failure. */
+  ssize_t (*writev)(np_transport *t, const struct iovec *iov, int n);
+
+  /* Ends the writing direction (FIN, close_notify). 0 done, -EAGAIN: again when writable, or a failure. */
+  int (*finish)(np_transport *t);
+
+  /* Names the directions (NP_READABLE | NP_WRITABLE) the stream waits for now; a level-triggered watcher and
+   * layers need it. */
+  void (*want)(np_transport *t, int events);
+
+  /* Bytes inside that will cause no event (a TLS record's rest); NULL: never any. */
+  size_t (*pending)(np_transport *t);
+
+  /* The descriptor, -1 if there is none. NULL: none. */
+  int (*fd)(np_transport *t);
+
+  /* Frees everything. `abort`: with RST where there is such a thing. */
+  void (*close)(np_transport *t, bool abort);
+
+  /* Gives the descriptor away and frees the transport; NULL: cannot be taken (-EOPNOTSUPP). */
+  int (*take)(np_transport *t);
+} np_transport_ops;
+
+struct np_transport {
+  const np_transport_ops *ops;
+  np_loop *loop;
+  void (*notify)(np_transport *t, int events); /* set by whoever sits on top */
+  void *above;                                 /* the stream or layer on top */
+  bool readable, writable;                     /* worth trying */
+  bool peer_done;                              /* the peer's end was seen (FIN, close) */
+  bool stays_open;                             /* closing must not end the descriptor politely (fd 0, 1, 2) */
+};
+
+/* A descriptor as a transport (core/fd.c): any stream socket, pipe, terminal, regular file or character device. Assumes
+ * ownership of fd, also on failure. `kind`: what it is, from np_fdkind_of. */
+typedef struct np_fdkind {
+  bool socket;     /* recv/send apply */
+  bool unix_;      /* AF_UNIX: read by recvmsg, descriptors may come */
+  bool file;       /* never polls: always ready */
+  bool blocking;   /* inherited and left in blocking mode: poll first, small writes */
+  const char *name;/* "tcp", "unix", "pipe", "tty", "file" */
+} np_fdkind;
+
+/* Descriptors that arrived and were not taken yet, each with the stream offset of the end of the recvmsg
+ * that brought it. One per AF_UNIX stream, made when the first descriptor comes. */
+typedef struct np_fdq np_fdq;
+
+int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **out);
+
+/* A connected pair of memory transports (core/mem.c), each direction holding at most `cap` bytes. */
+int np_transport_mem(np_loop *l, size_t cap, np_transport *out[2]);
+
+#endif

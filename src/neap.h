@@ -1,0 +1,66 @@
+/* Embedding Neap: a runtime is a Lua state with the `neap` modules and a loop of its own.  Runtimes share
+ * nothing: several live in one process, each driven by one thread at a time.
+ *
+ *   np_runtime *rt = np_new(NULL);
+ *   if (np_dostring(rt, "require('neap.net').serve(':8080', function(c) c:write('hi\n') end)") == 0)
+ *     status = np_run(rt);
+ *   np_free(rt);
+ *
+ * Process-wide matters (SIGPIPE, signal handlers, RLIMIT_NOFILE, exit) stay the host's: ignore SIGPIPE. */
+#ifndef NEAP_H
+#define NEAP_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NEAP_VERSION "0.1.0"
+
+struct lua_State;
+typedef struct np_runtime np_runtime;
+
+typedef struct np_config {
+  struct lua_State *L;   /* an existing state to live in (its owner closes it); NULL: make and own one with the
+                            standard libraries open */
+  const char *stdlib;    /* a directory of Lua sources to prefer over the baked ones; NULL: baked */
+  const char *poll;      /* "epoll", "uv"; NULL: the platform's best, or $NEAP_POLL */
+} np_config;
+
+/* A runtime, or NULL when memory or descriptors ran out. */
+np_runtime *np_new(const np_config *config);
+
+/* The runtime's Lua state, to prepare globals and arg before the first step. */
+struct lua_State *np_lua(np_runtime *rt);
+
+/* Starts the function at the top of the state's stack, below it nargs arguments are NOT expected: push the
+ * function, then nargs arguments.  It becomes the main task.  0, or -1 with the message on the stack. */
+int np_start(np_runtime *rt, int nargs);
+
+/* np_start for a chunk of text. 0, or -1: it does not compile, message on the Lua stack. */
+int np_dostring(np_runtime *rt, const char *code);
+
+/* Runs until the main task and its group have ended and nothing lingers.  Returns the exit status: 0, 1 (the main
+ * group failed; the report went to standard error), or what os.exit was given. */
+int np_run(np_runtime *rt);
+
+/* One turn: waits at most ms (-1: until something happens).  1: there is more to do, 0: ended; then np_status. */
+int np_step(np_runtime *rt, int ms);
+int np_status(np_runtime *rt);
+
+/* To sit in another loop: poll np_fd for reading for at most np_timeout_ms (-1: no limit), then np_step(rt, 0). */
+int np_fd(np_runtime *rt);
+int np_timeout_ms(np_runtime *rt);
+
+/* Ends a np_step that waits; callable from any thread and from signal handlers. */
+void np_wake(np_runtime *rt);
+
+/* Cancels the main group, as neap's INT and TERM do. */
+void np_cancel(np_runtime *rt);
+
+/* Closes everything, cancelled tasks included. */
+void np_free(np_runtime *rt);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
