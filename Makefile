@@ -1,30 +1,175 @@
 # Neap. Settings on top, wildcards below: a new file needs no edit here.
+#
+#   make run     installs what is missing, builds, starts an example
+#   make test    the same set-up, then every spec             (make help lists the rest)
+
+# ---- settings ---------------------------------------------------------------------------------------------------
 CC      ?= cc
 CFLAGS  ?= -O2 -g
-WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+LDFLAGS ?=
+LUA     ?= lua5.4
+PREFIX  ?= /usr/local
+DESTDIR ?=
+WERROR  ?= -Werror
+WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(WERROR)
 B       ?= build
+SPECS   ?= spec
+FUZZ_SECONDS ?= 20
+VERSION := $(shell sed -n 's/^\#define NEAP_VERSION "\(.*\)"/\1/p' src/neap.h)
+
+# Debian packages: one place to add.
+BUILD_PACKAGES = build-essential pkg-config lua5.4 liblua5.4-dev libuv1-dev lua-lpeg
+TEST_PACKAGES  = lua-busted lua-check clang clang-format libclang-rt-14-dev netcat-openbsd socat curl redis-tools \
+  redis-server bind9-dnsutils openssh-client openssh-server tftp-hpa strace iproute2 procps psmisc
+
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)
 UV_LIBS    := $(shell pkg-config --libs libuv 2>/dev/null)
 LUA_A      := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4.a
-override CFLAGS += -std=gnu11 -fPIC $(WARN) -Isrc -D_GNU_SOURCE
 
-CORE := $(wildcard src/core/*.c)
-BIND := $(wildcard src/bindings/*.c)
-COBJ := $(CORE:src/%.c=$B/%.o)
-BOBJ := $(BIND:src/%.c=$B/%.o)
+# SAN and HARD come from the asan and hard targets; both reach the compiler and the linker.
+SAN  ?=
+HARD ?=
+SAN_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+BASE = -std=gnu11 -fPIC -D_GNU_SOURCE -Isrc -I$B $(WARN) $(HARD) $(SAN)
 
-all: $B/neap
+# ---- files ------------------------------------------------------------------------------------------------------
+CORE   := $(wildcard src/core/*.c)
+BIND   := $(wildcard src/bindings/*.c)
+STDLIB := $(shell find lua/stdlib -name '*.lua' 2>/dev/null)
+COBJ   := $(CORE:src/%.c=$B/%.o)
+BOBJ   := $(BIND:src/%.c=$B/%.o) $B/baked.o
+FUZZ   := $(patsubst spec/fuzz/%.c,%,$(wildcard spec/fuzz/*.c))
+
+# ---- building ---------------------------------------------------------------------------------------------------
+all: $B/neap $B/neap.so $B/libneap.a ## build the command, the Lua module and the library
+
+# V=1 shows the commands.
+Q   := $(if $(V),,@)
+say  = $(if $(V),,@echo "  $1")
+
+objects: $(COBJ) $(BOBJ) $B/main.o
 
 $B/neap: $B/main.o $B/libneap.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -Wl,-E -o $@ $B/main.o -Wl,--whole-archive $B/libneap.a $(LUA_A) -Wl,--no-whole-archive $(UV_LIBS) -lm -ldl
+	$(call say,link $@)
+	$Q$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,-E -o $@ $B/main.o $B/libneap.a \
+	  -Wl,--whole-archive $(LUA_A) -Wl,--no-whole-archive $(UV_LIBS) -lm -ldl -lpthread
+
+# Lua's own functions stay undefined in the module: the host brings them, and there must not be two.
+$B/neap.so: $(COBJ) $(BOBJ) scripts/neap.map
+	$(call say,link $@)
+	$Q$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -Wl,--version-script=scripts/neap.map -o $@ $(COBJ) $(BOBJ) $(UV_LIBS) -lpthread
 
 $B/libneap.a: $(COBJ) $(BOBJ)
-	rm -f $@ && $(AR) rcs $@ $^
+	$(call say,ar $@)
+	$Qrm -f $@ && $(AR) rcs $@ $^
 
-$B/core/%.o: src/core/%.c ; @mkdir -p $(@D); $(CC) $(CFLAGS) $(UV_CFLAGS) -MMD -c -o $@ $<
-$B/bindings/%.o: src/bindings/%.c ; @mkdir -p $(@D); $(CC) $(CFLAGS) $(LUA_CFLAGS) -MMD -c -o $@ $<
-$B/%.o: src/%.c ; @mkdir -p $(@D); $(CC) $(CFLAGS) $(LUA_CFLAGS) -MMD -c -o $@ $<
+$B/core/%.o: src/core/%.c | libs
+	$(call say,cc $@)
+	@mkdir -p $(@D)
+	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -MMD -MP -c -o $@ $<
+$B/bindings/%.o: src/bindings/%.c | libs
+	$(call say,cc $@)
+	@mkdir -p $(@D)
+	$Q$(CC) $(CFLAGS) $(BASE) $(LUA_CFLAGS) -MMD -MP -c -o $@ $<
+$B/%.o: src/%.c | libs
+	$(call say,cc $@)
+	@mkdir -p $(@D)
+	$Q$(CC) $(CFLAGS) $(BASE) $(LUA_CFLAGS) $(UV_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The directories are prerequisites too: a module that was removed must leave the binary.
+$B/baked.c: $(STDLIB) $(sort $(dir $(STDLIB))) scripts/bake.lua
+	$(call say,bake $@)
+	@mkdir -p $(@D)
+	$Q$(LUA) scripts/bake.lua lua/stdlib $@
+$B/baked.o: $B/baked.c src/bindings/baked.h | libs
+	$(call say,cc $@)
+	$Q$(CC) $(CFLAGS) $(BASE) -c -o $@ $<
+
 -include $(wildcard $B/*.d $B/*/*.d)
-clean: ; rm -rf build
-.PHONY: all clean
+
+libs:
+	@test -n "$(UV_LIBS)" -a -f "$(LUA_A)" || { \
+	  echo "neap: Lua 5.4 or libuv is missing: 'make deps' installs them (make run and make test do it first)" >&2; exit 1; }
+
+deps: ## install the Debian packages to build that are missing
+	@sh scripts/deps.sh $(BUILD_PACKAGES)
+
+deps-test: ## the same, with those that the specs need
+	@sh scripts/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
+
+# ---- running ----------------------------------------------------------------------------------------------------
+# Recipes that follow deps call make again: the settings above are read when make starts, before deps ran.
+run: deps ## set up, build, and start scripts/examples/upper.lua
+	@$(MAKE) --no-print-directory all
+	@exec $B/neap scripts/examples/upper.lua
+
+specs: all
+	@NEAP_BUILD=$B CC="$(CC)" NEAP_CFLAGS="$(SAN)" $B/neap spec/support/run.lua $(SPECS)
+
+test: deps-test ## set up, build, and run every spec (SPECS=spec/x_spec.lua: that one)
+	@$(MAKE) --no-print-directory specs
+
+ASAN_ENV = ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:$$ASAN_OPTIONS \
+  UBSAN_OPTIONS=print_stacktrace=1:$$UBSAN_OPTIONS LSAN_OPTIONS=suppressions=$(CURDIR)/spec/support/lsan.supp:print_suppressions=0
+
+asan: deps-test ## the specs with address, undefined and leak sanitizers
+	@$(ASAN_ENV) $(MAKE) --no-print-directory B=build-asan CFLAGS="-O1 -g" SAN="$(SAN_FLAGS)" specs
+
+hard: deps-test ## the specs in a build of tiny buffers, one-byte writes and a relentless collector, with sanitizers
+	@$(ASAN_ENV) $(MAKE) --no-print-directory B=build-hard CFLAGS="-O1 -g" SAN="$(SAN_FLAGS)" HARD=-DNP_HARD specs
+
+# A plain build: objects of a link-time-optimized one hide their sections.
+tidy: deps-test ## floors, globals, style, formatting, luacheck
+	@$(MAKE) --no-print-directory -s B=build-tidy CFLAGS=-O2 LDFLAGS= objects
+	@CC="$(CC)" $(LUA) scripts/tidy.lua build-tidy
+
+# Every spec/fuzz/NAME.c is a libFuzzer target over the core; inputs worth keeping lie in spec/fuzz/corpus/NAME.
+fuzz: deps-test ## run each fuzz target for FUZZ_SECONDS
+	@$(MAKE) --no-print-directory B=build-fuzz CC=clang CFLAGS="-O1 -g" \
+	  SAN="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all" fuzz-run
+fuzz-run: $(FUZZ:%=$B/fuzz/%)
+	@for f in $(FUZZ); do \
+	  mkdir -p $B/corpus/$$f spec/fuzz/corpus/$$f; echo "fuzz: $$f for $(FUZZ_SECONDS) s"; \
+	  $B/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -artifact_prefix=$B/fuzz/ \
+	    $B/corpus/$$f spec/fuzz/corpus/$$f || exit 1; \
+	done
+$B/fuzz/%: spec/fuzz/%.c $(COBJ)
+	$(call say,cc $@)
+	@mkdir -p $(@D)
+	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(COBJ) $(UV_LIBS) -lpthread
+
+bench: deps ## compare with the other servers (see bench/README.md)
+	@test -x bench/run.sh || { echo "neap: bench/run.sh is not in this tree" >&2; exit 1; }
+	@$(MAKE) --no-print-directory all
+	@bench/run.sh
+
+# ---- installing -------------------------------------------------------------------------------------------------
+BIN = $(DESTDIR)$(PREFIX)/bin
+INC = $(DESTDIR)$(PREFIX)/include
+LIB = $(DESTDIR)$(PREFIX)/lib
+MAN = $(DESTDIR)$(PREFIX)/share/man/man1
+
+install: all ## install below $(DESTDIR)$(PREFIX)
+	install -d $(BIN) $(INC) $(LIB)/lua/5.4 $(LIB)/pkgconfig
+	install -m 755 $B/neap $(BIN)/neap
+	install -m 644 src/neap.h $(INC)/neap.h
+	install -m 644 $B/libneap.a $(LIB)/libneap.a
+	install -m 644 $B/neap.so $(LIB)/lua/5.4/neap.so
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: neap' 'Description: Lua-scriptable network runtime' 'Version: $(VERSION)' \
+	  'Requires: lua5.4 libuv' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lneap -lpthread' \
+	  > $(LIB)/pkgconfig/neap.pc
+	test ! -f docs/neap.1 || { install -d $(MAN) && install -m 644 docs/neap.1 $(MAN)/neap.1; }
+
+uninstall: ## remove what install put there
+	rm -f $(BIN)/neap $(INC)/neap.h $(LIB)/libneap.a $(LIB)/lua/5.4/neap.so $(LIB)/pkgconfig/neap.pc $(MAN)/neap.1
+
+clean: ## remove every build directory
+	rm -rf build build-*
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+.PHONY: all objects libs deps deps-test run specs test asan hard tidy fuzz fuzz-run bench install uninstall clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
