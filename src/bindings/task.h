@@ -47,12 +47,28 @@ np_task *np_op_begin(lua_State *L, const char *what);
 int np_wait(lua_State *L, const np_waitkind *kind, void *obj, uint64_t deadline_ns, lua_KContext ctx, lua_KFunction k);
 
 /* Why k runs: 0 (straight call, or woken by its object), -ETIMEDOUT (deadline), or the code given to np_wake_code.
- * Raises neap.cancelled when the task was cancelled. */
+ * Raises neap.cancelled when the task was cancelled while it waited.  The wake decides: a task that its object has woken
+ * completes this call even if a deadline or a cancellation comes before it runs; those count from its next wait. */
 int np_woken(lua_State *L);
 
 /* Puts a waiting task on the ready queue; its object must have forgotten it already (one waiter, one wake). */
 void np_wake(np_task *t);
 void np_wake_code(np_task *t, int code);
+
+/* A place in an object's queue of waiters.  A task waits for one thing at a time, so it brings one of its own; select
+ * brings one per case (bindings/select.h). */
+typedef struct np_waiter {
+  np_node node;             /* in the object's queue, else alone */
+  np_task *task;            /* who waits; never changes */
+  struct np_select *select; /* whose case this is; NULL: the task's own waiter */
+  int value;                /* a put: where its value lies on the stack of np_task_thread(task) */
+  int which;                /* of a select: the case, from 1 */
+} np_waiter;
+np_waiter *np_task_waiter(np_task *t);
+
+/* The innermost coroutine of a waiting task, suspended in np_wait: the object may read its stack and push results on it
+ * (at most 8: every C function has that room) before it wakes the task; k finds them on top. */
+lua_State *np_task_thread(np_task *t);
 
 /* For a call that never had to wait: true once per slice when it should give way; then `return np_give_way(L, ctx, k)`. */
 bool np_slice_over(lua_State *L);
