@@ -8,6 +8,9 @@
 /* A new socket (SOCK_NONBLOCK, SOCK_CLOEXEC; SO_PASSCRED on SOCK_SEQPACKET): fd or -errno. */
 int np_socket(int domain, int type, int protocol);
 
+/* Takes one connection off a listening socket's backlog, non-blocking and close-on-exec: fd or -errno. */
+int np_socket_accept(int fd, np_sockaddr *peer);
+
 /* Options to apply before bind or connect. */
 typedef struct np_setopt {
   const np_option *opt;
@@ -35,6 +38,15 @@ int np_socket_connected(int fd);
 int np_socket_local(int fd, np_sockaddr *out);  /* getsockname */
 int np_socket_peer(int fd, np_sockaddr *out);   /* getpeername */
 int np_socket_scheme(int fd);                   /* np_scheme of an open socket, or negative */
+int np_socket_domain(int fd);                   /* AF_*, or -errno (-ENOTSOCK ...) */
+int np_socket_type(int fd);                     /* SOCK_*, or -errno */
+bool np_socket_listens(int fd);                 /* SO_ACCEPTCONN */
 int np_socket_pair(int type, int fds[2]);       /* AF_UNIX pair */
+
+/* O_NONBLOCK belongs to the open file description, which inherited and received descriptors share with others.
+ * np_unblock sets it and says whether it was clear; np_reblock clears it again, before such a
+ * descriptor is passed on or closed. */
+int np_unblock(int fd, bool *was_blocking);
+void np_reblock(int fd);
 
 #endif

@@ -1,0 +1,232 @@
+/* Sockets: made, set up, bound and connected by ourselves, non-blocking and close-on-exec from birth.
+ *
+ * The one idea: whoever gets a descriptor from here gets it ready to use, and a failure at any step
+ * leaves nothing behind, neither a descriptor nor a file.  It waits for nothing and watches nothing. */
+#include "core/socket.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#ifndef SOCK_CLOEXEC /* macOS: the flags are set a moment later, so a fork in between leaks */
+static int set_flags(int fd) {
+  if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0) return fd;
+  int e = errno;
+  close(fd);
+  return -e;
+}
+#endif
+
+int np_socket(int domain, int type, int protocol) {
+#ifdef SOCK_CLOEXEC
+  int fd = socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  if (fd < 0) return -errno;
+#else
+  int fd = socket(domain, type, protocol);
+  if (fd < 0) return -errno;
+  if ((fd = set_flags(fd)) < 0) return fd;
+#endif
+#ifdef SO_NOSIGPIPE
+  setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &(int){ 1 }, sizeof(int));
+#endif
+#ifdef SO_PASSCRED
+  if (domain == AF_UNIX && type == SOCK_SEQPACKET)
+    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+#endif
+  return fd;
+}
+
+int np_socket_accept(int fd, np_sockaddr *peer) {
+  peer->len = sizeof peer->ss;
+#ifdef SOCK_CLOEXEC
+  int c = accept4(fd, (struct sockaddr *)&peer->ss, &peer->len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return c < 0 ? -errno : c;
+#else
+  int c = accept(fd, (struct sockaddr *)&peer->ss, &peer->len);
+  return c < 0 ? -errno : set_flags(c);
+#endif
+}
+
+static int fail(int fd, int code) {
+  close(fd);
+  return code;
+}
+
+static int set_options(int fd, const np_setopt *opts, int n, const char **bad) {
+  for (int i = 0; i < n; i++) {
+    int r = np_option_set(fd, opts[i].opt, &opts[i].val);
+    if (r < 0) {
+      if (bad) *bad = opts[i].opt->name;
+      return r;
+    }
+  }
+  return 0;
+}
+
+/* The path of an AF_UNIX address in the file system; NULL for unnamed and abstract ones. */
+static const char *path_of(const np_sockaddr *a) {
+  if (a->ss.ss_family != AF_UNIX) return NULL;
+  const struct sockaddr_un *un = (const struct sockaddr_un *)&a->ss;
+  return a->len > offsetof(struct sockaddr_un, sun_path) && un->sun_path[0] ? un->sun_path : NULL;
+}
+
+/* Removes the socket file at `path` if nobody answers on it: 0, or -EADDRINUSE.  Only ECONNREFUSED means
+ * that no socket is bound there; EAGAIN is a full backlog, EPROTOTYPE a live socket of another type.  Limits: a
+ * stream socket between its bind and its listen looks the same; two processes that take over one
+ * path in the same microseconds may both win, of which the later keeps the name. */
+static int remove_stale(int type, const np_sockaddr *at, const char *path) {
+  struct stat was, is;
+  if (lstat(path, &was) != 0) return errno == ENOENT ? 0 : -errno;
+  if (!S_ISSOCK(was.st_mode)) return -EADDRINUSE;
+  int probe = np_socket(AF_UNIX, type, 0);
+  if (probe < 0) return probe;
+  int r = connect(probe, (const struct sockaddr *)&at->ss, at->len) == 0 ? 0 : -errno;
+  close(probe);
+  if (r != -ECONNREFUSED) return r == -ENOENT ? 0 : -EADDRINUSE;
+  if (lstat(path, &is) != 0 || is.st_ino != was.st_ino || is.st_dev != was.st_dev) return -EADDRINUSE;
+  return unlink(path) == 0 || errno == ENOENT ? 0 : -errno;
+}
+
+/* The umask is process-wide, so it is left alone.  On Linux the mode of the socket's own inode is what bind
+ * gives to the file, less the umask: with the mode set before, the file is never more open than asked.
+ * Elsewhere fchmod of a socket fails and the file is set right after bind, before listen: until then a
+ * connection is refused. */
+static void mode_before_bind(int fd, int mode) {
+  if (fchmod(fd, (mode_t)mode) != 0) return; /* EINVAL: not this platform */
+}
+
+/* What the umask took away is given back here. */
+static int mode_after_bind(const char *path, int mode) {
+  struct stat st;
+  if (lstat(path, &st) != 0) return -errno;
+  if ((int)(st.st_mode & 07777) == mode) return 0;
+  return chmod(path, (mode_t)mode) == 0 ? 0 : -errno;
+}
+
+static int bind_at(int fd, int type, const np_sockaddr *at, int mode) {
+  const char *path = path_of(at);
+  const struct sockaddr *sa = (const struct sockaddr *)&at->ss;
+  if (path && mode >= 0) mode_before_bind(fd, mode);
+  if (bind(fd, sa, at->len) != 0) {
+    if (errno != EADDRINUSE || !path) return -errno;
+    int r = remove_stale(type, at, path);
+    if (r < 0) return r;
+    if (bind(fd, sa, at->len) != 0) return -errno;
+  }
+  if (!path || mode < 0) return 0;
+  int r = mode_after_bind(path, mode);
+  if (r < 0) unlink(path);
+  return r;
+}
+
+int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const char **bad) {
+  int family = at->ss.ss_family;
+  int fd = np_socket(family, type, 0);
+  if (fd < 0) return fd;
+  if (type == SOCK_STREAM && family != AF_UNIX) /* a restart must not wait for TIME_WAIT */
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+  int r = set_options(fd, o->opts, o->nopts, bad);
+  if (r < 0) return fail(fd, r);
+  r = bind_at(fd, type, at, o->mode);
+  if (r < 0) return fail(fd, r);
+  if (o->backlog > 0 && listen(fd, o->backlog) != 0) {
+    r = -errno;
+    if (path_of(at)) unlink(path_of(at));
+    return fail(fd, r);
+  }
+  return fd;
+}
+
+int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from, const np_setopt *opts,
+                      int nopts, bool *pending, const char **bad) {
+  *pending = false;
+  int fd = np_socket(to->ss.ss_family, type, 0);
+  if (fd < 0) return fd;
+  int r = set_options(fd, opts, nopts, bad);
+  if (r < 0) return fail(fd, r);
+  if (from && (r = bind_at(fd, type, from, -1)) < 0) return fail(fd, r);
+  if (connect(fd, (const struct sockaddr *)&to->ss, to->len) == 0) return fd;
+  /* EINTR: the connect goes on by itself.  EAGAIN (AF_UNIX, backlog full) is a failure: no event
+   * would tell when to try again. */
+  if (errno != EINPROGRESS && errno != EINTR) return fail(fd, -errno);
+  *pending = true;
+  return fd;
+}
+
+int np_socket_connected(int fd) {
+  int e = 0;
+  socklen_t n = sizeof e;
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &n) != 0) return -errno;
+  return -e;
+}
+
+int np_socket_local(int fd, np_sockaddr *out) {
+  out->len = sizeof out->ss;
+  return getsockname(fd, (struct sockaddr *)&out->ss, &out->len) == 0 ? 0 : -errno;
+}
+
+int np_socket_peer(int fd, np_sockaddr *out) {
+  out->len = sizeof out->ss;
+  return getpeername(fd, (struct sockaddr *)&out->ss, &out->len) == 0 ? 0 : -errno;
+}
+
+int np_socket_domain(int fd) {
+#ifdef SO_DOMAIN
+  int domain = 0;
+  socklen_t n = sizeof domain;
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 ? domain : -errno;
+#else
+  np_sockaddr a;
+  int r = np_socket_local(fd, &a);
+  return r < 0 ? r : a.ss.ss_family;
+#endif
+}
+
+int np_socket_type(int fd) {
+  int type = 0;
+  socklen_t n = sizeof type;
+  return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 ? type : -errno;
+}
+
+int np_socket_scheme(int fd) {
+  int domain = np_socket_domain(fd), type = np_socket_type(fd);
+  if (domain < 0) return domain;
+  return type < 0 ? type : np_scheme_of(domain, type);
+}
+
+bool np_socket_listens(int fd) {
+  int yes = 0;
+  socklen_t n = sizeof yes;
+  return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &n) == 0 && yes;
+}
+
+int np_socket_pair(int type, int fds[2]) {
+#ifdef SOCK_CLOEXEC
+  if (socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) return -errno;
+#else
+  if (socketpair(AF_UNIX, type, 0, fds) != 0) return -errno;
+  int r = set_flags(fds[0]);
+  if (r < 0) return fail(fds[1], r);
+  if ((r = set_flags(fds[1])) < 0) return fail(fds[0], r);
+#endif
+#ifdef SO_PASSCRED
+  if (type == SOCK_SEQPACKET)
+    for (int i = 0; i < 2; i++) setsockopt(fds[i], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+#endif
+  return 0;
+}
+
+int np_unblock(int fd, bool *was_blocking) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return -errno;
+  *was_blocking = !(flags & O_NONBLOCK);
+  return !*was_blocking || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0 ? 0 : -errno;
+}
+
+void np_reblock(int fd) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags >= 0) fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
