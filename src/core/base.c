@@ -1,5 +1,5 @@
-/* The ending of a broken assertion: says where, then aborts, so that a core dump shows how it came to it.
- * It must not allocate or return; nothing else lives here. */
+/* The ending of a broken assertion: says where, then aborts, so that a core dump shows how it came
+ * to it. It must not allocate or return; nothing else lives here. */
 #include "core/base.h"
 
 #include <stdio.h>

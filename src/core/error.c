@@ -1,7 +1,8 @@
 /* Names and texts of error codes: one table, read from the top, the first row of a code counts.
  *
- * Our own rows and wordings come first, then libuv's list, then the errno values libuv does not know.  All of it is
- * constant: uv_err_name and uv_strerror are not called, because they leak for codes they do not know. */
+ * Our own rows and wordings come first, then libuv's list, then the errno values libuv does not
+ * know.  All of it is constant: uv_err_name and uv_strerror are not called, because they leak for
+ * codes they do not know. */
 #include "core/error.h"
 
 #include <uv.h>
