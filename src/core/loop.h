@@ -96,7 +96,12 @@ void np_later_add(np_loop *l, np_later *w);  /* idempotent while it waits */
 void np_later_remove(np_later *w);
 void np_loop_run_later(np_loop *l);          /* the scheduler calls it after each slice */
 
+/* Per-loop state of other core files, freed by their own shutdown. */
+enum { NP_SLOT_RESOLVE, NP_SLOT_MEM, NP_SLOT_SIGNAL, NP_SLOT_PROCESS, NP_SLOT_LINGER, NP_SLOT_POOL, NP_SLOTS };
+void **np_loop_slot(np_loop *l, int which);
+
 /* Soon: a callback from the loop's next turn, in order; how mem: delivers without calling back inside write. */
 void np_soon_add(np_loop *l, np_later *w);
+bool np_soon_any(np_loop *l);
 
 #endif

@@ -27,6 +27,14 @@ enum {
 };
 typedef void np_stream_fn(void *owner, int what);
 
+/* Bytes shared by the queues of many streams (hub). Made with one count; the last one frees. */
+typedef struct np_payload {
+  size_t refs, len;
+  char data[];
+} np_payload;
+np_payload *np_payload_new(const char *p, size_t n); /* NULL: no memory */
+void np_payload_unref(np_payload *p);
+
 /* A stream over t, which it owns from here on, also on failure. `scheme` is for printing ("tcp"). */
 int np_stream_new(np_loop *l, np_transport *t, np_stream **out);
 void np_stream_own(np_stream *s, np_stream_fn *fn, void *owner);
@@ -48,6 +56,7 @@ int np_stream_unread(np_stream *s, const char *p, size_t n);
  * NP_WRITE_HIGH; NP_STREAM_WRITE tells when to call np_stream_write_end, and until it returned or the
  * stream was broken the memory of the pieces must stay where it is. */
 int np_stream_write(np_stream *s, const struct iovec *iov, int n);
+int np_stream_write_shared(np_stream *s, np_payload *p); /* the same for counted bytes; takes its own count */
 int np_stream_write_end(np_stream *s);                /* 0 done, 1 wait again, or the failure */
 int np_stream_flush(np_stream *s);                    /* 0 the kernel has everything, 1 wait for NP_STREAM_WRITE */
 void np_stream_write_abort(np_stream *s, int code);   /* a waiting write is ended: breaks the stream with code */
@@ -68,13 +77,21 @@ void np_stream_fail(np_stream *s, int code);
  * stream is gone. fd >= 0, or -EOPNOTSUPP (no descriptor), -EBUSY (unsent bytes): then the stream stays. */
 int np_stream_take(np_stream *s, char **rest, size_t *rest_len);
 
-/* Puts a layer on: make(lower) returns the new top transport or NULL with *err. Unread bytes are given to the
- * layer through np_stream_prefix_transport unless they are refused (-EPROTO). */
+/* Layers: takes the top transport out to put a layer over it (set it back, or the layer, before anything else is
+ * done with the stream). Unread bytes stay with the stream: np_stream_peek and _consume hand them to the layer. */
 np_transport *np_stream_transport(np_stream *s);
 void np_stream_set_transport(np_stream *s, np_transport *t);
 
-/* Descriptors that came, up to the barrier of the bytes unread: see core/fdq.h. */
-np_fdq *np_stream_fdq(np_stream *s);
+/* Descriptors that came with the bytes (AF_UNIX). The bytes before the first barrier, then the descriptors there. */
+size_t np_stream_barrier(np_stream *s);              /* unread bytes up to it; SIZE_MAX: no descriptors pending */
+int np_stream_take_fds(np_stream *s, int *fds, int max); /* the number at the barrier (> max: all were closed, the
+                                                            number is what came); to be called when it is reached */
+int np_stream_fd_trouble(np_stream *s);              /* once: -EMFILE or -EMSGSIZE if the kernel dropped some */
+unsigned np_stream_fds_dropped(np_stream *s);        /* descriptors closed because plain reads passed them */
+
+/* Sends all of p[0..n) with descriptors on its first byte, bypassing the queue, which must be empty. > 0: bytes
+ * taken (the descriptors went with them), -EAGAIN: wait for NP_STREAM_WRITE (np_stream_flush), or a failure. */
+ssize_t np_stream_send_fds(np_stream *s, const char *p, size_t n, const int *fds, int nfds);
 
 /* State. */
 int np_stream_error(const np_stream *s);      /* 0 or the failure */
@@ -86,12 +103,12 @@ uint64_t np_stream_total_out(const np_stream *s);
 int np_stream_fd(const np_stream *s);         /* -1: none */
 np_loop *np_stream_loop(const np_stream *s);
 np_object *np_stream_object(np_stream *s);
-void np_stream_set_scheme(np_stream *s, int np_scheme);
 
 /* Lingerers (core/stream.c): closed streams whose last bytes are on the way. Bounded per loop. */
 enum { NP_LINGER_MAX = 1024, NP_LINGER_IDLE_MS = 2000, NP_LINGER_ALL_MS = 10000 };
 size_t np_linger_count(np_loop *l);
 /* Aborts the oldest lingerer to free its descriptor; false: there is none. */
 bool np_linger_shed(np_loop *l);
+void np_linger_shutdown(np_loop *l); /* aborts all: the loop goes */
 
 #endif

@@ -39,6 +39,9 @@ typedef struct np_transport_ops {
   /* Frees everything. `abort`: with RST where there is such a thing. */
   void (*close)(np_transport *t, bool abort);
 
+  /* True if an unread reply could be lost by closing now: closing lingers until the peer's FIN. NULL: no. */
+  bool (*lingers)(np_transport *t);
+
   /* Gives the descriptor away and frees the transport; NULL: cannot be taken (-EOPNOTSUPP). */
   int (*take)(np_transport *t);
 } np_transport_ops;
@@ -50,24 +53,29 @@ struct np_transport {
   void *above;                                 /* the stream or layer on top */
   bool readable, writable;                     /* worth trying */
   bool peer_done;                              /* the peer's end was seen (FIN, close) */
-  bool stays_open;                             /* closing must not end the descriptor politely (fd 0, 1, 2) */
+  uint64_t in_total;                           /* bytes read so far */
 };
 
-/* A descriptor as a transport (core/fd.c): any stream socket, pipe, terminal, regular file or character device. Assumes
- * ownership of fd, also on failure. `kind`: what it is, from np_fdkind_of. */
+/* A descriptor as a transport (core/fd.c): stream sockets, pipes, terminals, regular files, character devices. */
 typedef struct np_fdkind {
-  bool socket;     /* recv/send apply */
-  bool unix_;      /* AF_UNIX: read by recvmsg, descriptors may come */
-  bool file;       /* never polls: always ready */
-  bool blocking;   /* inherited and left in blocking mode: poll first, small writes */
-  const char *name;/* "tcp", "unix", "pipe", "tty", "file" */
+  const char *name; /* "tcp", "unix", "pipe", "tty", "file" */
+  bool socket;      /* send and recv apply */
+  bool unix_;       /* AF_UNIX: read by recvmsg, descriptors may come */
+  bool file;        /* never polls: always ready */
+  bool blocking;    /* 0, 1, 2: left in blocking mode, asked by poll(2) before each call */
+  bool restore;     /* O_NONBLOCK was not set when it came to us: take and close put that back */
 } np_fdkind;
 
-/* Descriptors that arrived and were not taken yet, each with the stream offset of the end of the recvmsg
- * that brought it. One per AF_UNIX stream, made when the first descriptor comes. */
-typedef struct np_fdq np_fdq;
+/* Asks the kernel what fd is and prepares it (non-blocking, except 0, 1, 2). 0; -EPROTOTYPE: a socket that is not a
+ * stream; -EINVAL: a listener; -EISDIR; or -errno. */
+int np_fdkind_of(int fd, np_fdkind *out);
 
+/* Assumes ownership of fd, also on failure. */
 int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **out);
+
+/* The descriptors that came with bytes of an AF_UNIX transport; NULL before the first. */
+struct np_fdq *np_transport_fdq(np_transport *t);
+ssize_t np_transport_send_fds(np_transport *t, const char *p, size_t n, const int *fds, int nfds);
 
 /* A connected pair of memory transports (core/mem.c), each direction holding at most `cap` bytes. */
 int np_transport_mem(np_loop *l, size_t cap, np_transport *out[2]);

@@ -1,0 +1,212 @@
+/* The loop: clock, objects, scratch lease, deferred work, and one turn of waiting.
+ *
+ * What readiness comes from is behind l->poll; libuv runs beside it for children, signals, lookups and
+ * files. */
+#include "core/loop.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/loop_impl.h"
+#include "core/stream.h"
+
+static const np_pollops *choose_poll(const char *name) {
+#ifdef __linux__
+  if (!name || strcmp(name, "epoll") == 0) return &np_poll_epoll;
+#endif
+  return !name || strcmp(name, "uv") == 0 ? &np_poll_uv : NULL;
+}
+
+/* The wake-up itself is the event: whoever woke us left word elsewhere. */
+static void on_wake(uv_async_t *a) { np_loop_event_done(np_container(a, np_loop, wake)); }
+
+static int open_uv(np_loop *l) {
+  int r = uv_loop_init(&l->uv);
+  if (r < 0) return r;
+  r = uv_async_init(&l->uv, &l->wake, on_wake);
+  if (r < 0) {
+    uv_loop_close(&l->uv);
+    return r;
+  }
+  l->touched = true;
+  return 0;
+}
+
+static void close_uv(np_loop *l) {
+  uv_close((uv_handle_t *)&l->wake, NULL);
+  while (uv_run(&l->uv, UV_RUN_NOWAIT) != 0) continue;
+  uv_loop_close(&l->uv);
+}
+
+int np_loop_new(np_loop **out, const char *poll) {
+  const np_pollops *ops = choose_poll(poll);
+  if (!ops) return -EINVAL;
+  np_loop *l = calloc(1, sizeof *l);
+  if (!l) return -ENOMEM;
+  l->poll = ops;
+  l->epfd = -1;
+  np_node_init(&l->objects);
+  np_node_init(&l->later);
+  np_node_init(&l->soon);
+  l->scratch = malloc(NP_SCRATCH_SIZE);
+  int r = l->scratch ? open_uv(l) : -ENOMEM;
+  if (r == 0) {
+    r = l->poll->open(l);
+    if (r < 0) close_uv(l);
+  }
+  if (r < 0) {
+    free(l->scratch);
+    free(l);
+    return r;
+  }
+  *out = l;
+  return 0;
+}
+
+int np_loop_free(np_loop *l) {
+  np_linger_shutdown(l);
+  if (l->nobjects > 0) return (int)l->nobjects;
+  l->poll->close(l);
+  close_uv(l);
+  free(l->heap);
+  free(l->watch);
+  free(l->scratch);
+  free(l);
+  return 0;
+}
+
+static uint64_t clock_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * NP_SEC + (uint64_t)t.tv_nsec;
+}
+
+uint64_t np_loop_now(np_loop *l) { return l->is_virtual ? l->virtual_ns : clock_ns(); }
+
+void np_loop_virtual(np_loop *l, bool on) {
+  if (on && !l->is_virtual) l->virtual_ns = clock_ns();
+  l->is_virtual = on;
+}
+
+bool np_loop_is_virtual(np_loop *l) { return l->is_virtual; }
+
+bool np_loop_advance(np_loop *l) {
+  uint64_t at = np_timer_next(l);
+  if (at == NP_NEVER) return false;
+  if (at > l->virtual_ns) l->virtual_ns = at;
+  return true;
+}
+
+/* The callbacks of one turn: what they add waits for the next. */
+static void run_soon(np_loop *l) {
+  np_node last;
+  np_node_append(&l->soon, &last);
+  while (l->soon.next != &last) {
+    np_later *w = np_container(l->soon.next, np_later, node);
+    np_node_remove(&w->node);
+    w->run(w);
+    np_loop_event_done(l);
+  }
+  np_node_remove(&last);
+}
+
+int np_loop_step(np_loop *l, int wait_ms) {
+  if (np_node_linked(&l->soon)) {
+    run_soon(l);
+    wait_ms = 0;
+  }
+  np_timers_run(l);
+  if (np_soon_any(l)) wait_ms = 0;
+  int r = l->poll->wait(l, np_timers_wait_ms(l, wait_ms));
+  np_timers_run(l);
+  return r;
+}
+
+void np_loop_wake(np_loop *l) { uv_async_send(&l->wake); }
+
+int np_loop_fd(np_loop *l) { return l->poll->fd(l); }
+
+int np_loop_timeout_ms(np_loop *l) {
+  if (np_node_linked(&l->soon) || l->touched) return 0;
+  int uv_ms = uv_backend_timeout(&l->uv);
+  int ms = np_timers_wait_ms(l, -1);
+  return uv_ms >= 0 && (ms < 0 || uv_ms < ms) ? uv_ms : ms;
+}
+
+void np_loop_on_event(np_loop *l, void (*after)(void *), void *ctx) {
+  l->after = after;
+  l->after_ctx = ctx;
+}
+
+void np_loop_event_done(np_loop *l) {
+  if (l->after) l->after(l->after_ctx);
+  if (l->lease) np_scratch_drop(l, l->lease);
+}
+
+void np_loop_touch(np_loop *l) { l->touched = true; }
+struct uv_loop_s *np_loop_uv(np_loop *l) { return &l->uv; }
+void **np_loop_slot(np_loop *l, int which) { return &l->slot[which]; }
+
+void np_object_init(np_object *o, np_loop *l, const np_objtype *type) {
+  o->loop = l;
+  o->type = type;
+  np_node_append(&l->objects, &o->node);
+  l->nobjects++;
+}
+
+void np_object_done(np_object *o) {
+  np_node_remove(&o->node);
+  o->loop->nobjects--;
+}
+
+np_node *np_loop_objects(np_loop *l) { return &l->objects; }
+
+void np_loop_on_trace(np_loop *l, np_trace_fn *fn, void *ctx) {
+  l->trace = fn;
+  l->trace_ctx = ctx;
+}
+
+void np_trace(np_loop *l, const char *event, np_object *o, int code) {
+  if (np_unlikely(l->trace)) l->trace(l->trace_ctx, event, o, code);
+}
+
+bool np_loop_busy(np_loop *l) { return l->busy > 0; }
+void np_loop_busy_add(np_loop *l, int delta) { l->busy += delta; }
+
+char *np_scratch_take(np_loop *l, np_lease *holder) {
+  if (l->lease && l->lease != holder) np_scratch_drop(l, l->lease);
+  l->lease = holder;
+  return l->scratch;
+}
+
+void np_scratch_drop(np_loop *l, np_lease *holder) {
+  if (l->lease != holder) return;
+  l->lease = NULL;
+  if (holder->evict) holder->evict(holder);
+}
+
+void np_later_init(np_later *w, void (*run)(np_later *)) {
+  np_node_init(&w->node);
+  w->run = run;
+}
+
+void np_later_add(np_loop *l, np_later *w) {
+  if (!np_node_linked(&w->node)) np_node_append(&l->later, &w->node);
+}
+
+void np_later_remove(np_later *w) { np_node_remove(&w->node); }
+
+void np_loop_run_later(np_loop *l) {
+  while (np_node_linked(&l->later)) {
+    np_later *w = np_container(l->later.next, np_later, node);
+    np_node_remove(&w->node);
+    w->run(w);
+  }
+}
+
+void np_soon_add(np_loop *l, np_later *w) {
+  if (!np_node_linked(&w->node)) np_node_append(&l->soon, &w->node);
+}
+
+bool np_soon_any(np_loop *l) { return np_node_linked(&l->soon); }

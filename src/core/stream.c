@@ -1,0 +1,358 @@
+/* Streams, the reading half: the unread bytes, the condition a reader waits for, and the scratch lease.
+ *
+ * Bytes land in the loop's scratch buffer while nothing is unread, and move to memory of the stream's own only
+ * if they outlive the event; an idle stream holds no buffer. */
+#include "core/stream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/stream_impl.h"
+
+enum { FILLS_PER_TURN = 32 }; /* reads before others get their turn: 2 MiB of scratch */
+
+static bool leased(const np_stream *s) { return s->in && s->in != s->own; }
+
+static void free_own(np_stream *s) {
+  free(s->own);
+  s->own = s->in = NULL;
+  s->own_cap = s->in_off = s->in_len = 0;
+}
+
+/* Room for `size` bytes from the first unread one on, in own memory. */
+static int own_room(np_stream *s, size_t size) {
+  if (size <= s->own_cap) {
+    if (s->in_off > 0) memmove(s->own, s->own + s->in_off, s->in_len);
+    s->in_off = 0;
+    s->in = s->own;
+    return 0;
+  }
+  size_t cap = np_max(NP_OWN_MIN, np_max(size, s->own_cap * 2));
+  char *own = malloc(cap);
+  if (!own) return -ENOMEM;
+  if (s->in_len > 0) memcpy(own, s->in + s->in_off, s->in_len);
+  free(s->own);
+  s->own = s->in = own;
+  s->own_cap = cap;
+  s->in_off = 0;
+  return 0;
+}
+
+static void move_from_scratch(np_stream *s) {
+  if (s->in_len == 0) {
+    s->in = NULL;
+    s->in_off = 0;
+  } else if (own_room(s, s->in_len) < 0) {
+    s->in = NULL;
+    s->in_off = s->in_len = 0;
+    np_stream_fail(s, -ENOMEM);
+  }
+}
+
+/* The bytes of an answered condition move: it is checked again from its beginning. */
+static void forget_met(np_stream *s) {
+  for (int i = 0; s->met && i < s->nwant; i++) s->met[i].scanned = s->met[i].aux = s->met[i].aux2 = 0;
+  s->met = NULL;
+}
+
+static void on_evict(np_lease *lease) {
+  np_stream *s = np_container(lease, np_stream, lease);
+  if (leased(s)) move_from_scratch(s);
+  forget_met(s);
+}
+
+/* Where the next bytes go: *room bytes at the result, NULL without memory. `hint` is how many the reader needs. */
+static char *place_for(np_stream *s, size_t hint, size_t *room) {
+  if (s->in_len == 0 && !s->own) {
+    char *p = np_scratch_take(s->obj.loop, &s->lease);
+    s->in = p;
+    s->in_off = 0;
+    *room = NP_SCRATCH_USE;
+    return p;
+  }
+  if (leased(s)) {
+    size_t used = s->in_off + s->in_len;
+    *room = used < NP_SCRATCH_USE ? NP_SCRATCH_USE - used : 0;
+    if (*room > 0) return s->in + used;
+  }
+  /* A frame longer than scratch: doubling bounds what a hostile length prefix makes us reserve. */
+  size_t need = np_max(s->in_len + NP_OWN_MIN, np_min(hint, 2 * s->in_len));
+  if (own_room(s, np_max(need, s->in_len + s->in_len / 2)) < 0) return NULL;
+  if (s->in == s->own) np_scratch_drop(s->obj.loop, &s->lease);
+  *room = s->own_cap - s->in_len;
+  return s->own + s->in_len;
+}
+
+/* One read of the transport. > 0, 0 end, -EAGAIN, or the failure, which is remembered. */
+static ssize_t fill(np_stream *s, const np_cond *c) {
+  size_t room;
+  char *p = place_for(s, np_cond_hint(c), &room);
+  ssize_t n = p ? s->t->ops->read(s->t, p, room) : -ENOMEM;
+  if (n > 0) s->in_len += (size_t)n;
+  else if (n == 0) s->eof = true;
+  else if (n != -EAGAIN) s->rerror = (int)n;
+  if (n <= 0 && s->in_len == 0 && leased(s)) {
+    s->in = NULL;
+    np_scratch_drop(s->obj.loop, &s->lease);
+  }
+  return n;
+}
+
+/* All conditions in a row over what is here: 1, 0, or the first that cannot be met. */
+static int check(np_stream *s, np_cond *conds, int n) {
+  static const char none[1] = "";
+  const char *p = s->in ? s->in + s->in_off : none;
+  size_t at = 0;
+  for (int i = 0; i < n; i++) {
+    np_cond *c = &conds[i];
+    int r = np_cond_check(c, p + at, s->in_len - at, s->eof);
+    if (r != 1) return r;
+    c->off += at;
+    at += c->take;
+  }
+  return 1;
+}
+
+static bool more_inside(np_stream *s) { return s->t->ops->pending && s->t->ops->pending(s->t) > 0; }
+
+/* Reads until the conditions are answered or nothing is ready. As np_stream_read, 0 meaning wait. */
+static int answer(np_stream *s, np_cond *conds, int n) {
+  for (int fills = 0;; fills++) {
+    int r = check(s, conds, n);
+    if (r != 0) return r;
+    if (s->rerror) return s->rerror;
+    np_assert(!s->eof);
+    if (!s->t->readable && !more_inside(s)) return 0;
+    if (fills == FILLS_PER_TURN) {
+      np_soon_add(s->obj.loop, &s->again);
+      return 0;
+    }
+    if (fill(s, &conds[n - 1]) == -EAGAIN && !more_inside(s)) return 0;
+  }
+}
+
+void np_stream_want_now(np_stream *s) {
+  int want = (s->want ? NP_READABLE : 0) | (np_stream_unsent(s) > 0 ? NP_WRITABLE : 0);
+  if (s->t->ops->want) s->t->ops->want(s->t, want);
+}
+
+int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data) {
+  int r = 1;
+  if (s->met != conds) r = answer(s, conds, n);
+  s->met = NULL;
+  *data = s->in ? s->in + s->in_off : "";
+  s->want = r == 0 ? conds : NULL;
+  s->nwant = n;
+  if (r == 0) np_stream_want_now(s);
+  return r;
+}
+
+static void read_event(np_stream *s) {
+  if (!s->want) return;
+  np_cond *conds = s->want;
+  int r = answer(s, conds, s->nwant);
+  if (r == 0) {
+    np_stream_want_now(s);
+    return;
+  }
+  s->want = NULL;
+  s->met = r == 1 ? conds : NULL;
+  s->fn(s->owner, NP_STREAM_READ);
+}
+
+static void on_again(np_later *w) {
+  np_stream *s = np_container(w, np_stream, again);
+  if (!s->fn) {
+    np_linger_event(s);
+    return;
+  }
+  read_event(s);
+  if (s->werror && (s->write_waits || s->flush_waits)) np_stream_push_out(s, false);
+}
+
+void np_stream_read_abort(np_stream *s) {
+  s->want = s->met = NULL;
+  np_later_remove(&s->again);
+}
+
+void np_stream_consume(np_stream *s, size_t n) {
+  np_assert(n <= s->in_len);
+  s->in_off += n;
+  s->in_len -= n;
+  s->met = NULL;
+  struct np_fdq *q = np_transport_fdq(s->t);
+  if (q && q->len > 0) np_fdq_drop(q, s->t->in_total - s->in_len);
+  if (s->in_len > 0) return;
+  if (leased(s)) {
+    s->in = NULL;
+    s->in_off = 0;
+    np_scratch_drop(s->obj.loop, &s->lease);
+  } else {
+    free_own(s);
+  }
+}
+
+size_t np_stream_peek(np_stream *s, const char **data) {
+  *data = s->in ? s->in + s->in_off : "";
+  return s->in_len;
+}
+
+int np_stream_unread(np_stream *s, const char *p, size_t n) {
+  if (n == 0) return 0;
+  if (n <= s->in_off && s->in) {
+    s->in_off -= n;
+  } else {
+    size_t len = s->in_len + n;
+    char *own = malloc(np_max(len, NP_OWN_MIN));
+    if (!own) return -ENOMEM;
+    if (s->in_len > 0) memcpy(own + n, s->in + s->in_off, s->in_len);
+    bool was_leased = leased(s);
+    free(s->own);
+    s->own = s->in = own;
+    s->own_cap = np_max(len, NP_OWN_MIN);
+    s->in_off = 0;
+    if (was_leased) np_scratch_drop(s->obj.loop, &s->lease);
+  }
+  memmove(s->in + s->in_off, p, n);
+  s->in_len += n;
+  s->met = NULL;
+  return 0;
+}
+
+static void on_transport(np_transport *t, int events) {
+  np_stream *s = t->above;
+  if (!s->fn) {
+    np_linger_event(s);
+    return;
+  }
+  if (events & NP_READABLE) read_event(s);
+  if ((events & NP_WRITABLE) && np_stream_unsent(s) > 0) np_stream_push_out(s, false);
+}
+
+static void on_flush(np_later *w) { np_stream_push_out(np_container(w, np_stream, flush), false); }
+
+static int describe(np_object *o, char *buf, size_t size);
+static const np_objtype stream_type = { "stream", describe };
+
+int np_stream_new(np_loop *l, np_transport *t, np_stream **out) {
+  np_stream *s = calloc(1, sizeof *s);
+  if (!s) {
+    t->ops->close(t, false);
+    return -ENOMEM;
+  }
+  s->lease.evict = on_evict;
+  np_later_init(&s->flush, on_flush);
+  np_later_init(&s->again, on_again);
+  np_node_init(&s->linger);
+  np_stream_set_transport(s, t);
+  np_object_init(&s->obj, l, &stream_type);
+  *out = s;
+  return 0;
+}
+
+void np_stream_own(np_stream *s, np_stream_fn *fn, void *owner) {
+  s->fn = fn;
+  s->owner = owner;
+}
+
+void np_stream_fail(np_stream *s, int code) {
+  if (!s->rerror) s->rerror = code;
+  if (!s->werror) s->werror = code;
+  np_stream_drop_out(s);
+  np_soon_add(s->obj.loop, &s->again); /* tells who waits */
+}
+
+void np_stream_free(np_stream *s, bool abort) {
+  np_loop *l = s->obj.loop;
+  np_trace(l, abort ? "abort" : "close", &s->obj, s->werror);
+  s->want = NULL;
+  if (leased(s)) s->in = NULL, s->in_len = 0;
+  np_scratch_drop(l, &s->lease);
+  np_later_remove(&s->flush);
+  np_later_remove(&s->again);
+  np_timer_remove(l, &s->timer);
+  np_stream_drop_out(s);
+  free_own(s);
+  s->t->ops->close(s->t, abort);
+  np_object_done(&s->obj);
+  free(s);
+}
+
+void np_stream_abort(np_stream *s) { np_stream_free(s, true); }
+
+int np_stream_take(np_stream *s, char **rest, size_t *rest_len) {
+  *rest = NULL;
+  *rest_len = 0;
+  if (!s->t->ops->take) return -EOPNOTSUPP;
+  if (np_stream_unsent(s) > 0) np_stream_push_out(s, true);
+  if (np_stream_unsent(s) > 0) return -EBUSY;
+  if (s->in_len > 0) {
+    *rest = malloc(s->in_len);
+    if (!*rest) return -ENOMEM;
+    memcpy(*rest, s->in + s->in_off, s->in_len);
+    *rest_len = s->in_len;
+  }
+  np_transport *t = s->t;
+  np_loop *l = s->obj.loop;
+  if (leased(s)) s->in = NULL, s->in_len = 0;
+  np_scratch_drop(l, &s->lease);
+  np_later_remove(&s->flush);
+  np_later_remove(&s->again);
+  np_timer_remove(l, &s->timer);
+  free_own(s);
+  np_object_done(&s->obj);
+  free(s);
+  return t->ops->take(t);
+}
+
+np_transport *np_stream_transport(np_stream *s) { return s->t; }
+void np_stream_set_transport(np_stream *s, np_transport *t) {
+  s->t = t;
+  t->above = s;
+  t->notify = on_transport;
+}
+
+size_t np_stream_barrier(np_stream *s) {
+  struct np_fdq *q = np_transport_fdq(s->t);
+  if (!q || q->len == 0) return SIZE_MAX;
+  return (size_t)(q->items[q->head].end - (s->t->in_total - s->in_len));
+}
+
+int np_stream_take_fds(np_stream *s, int *fds, int max) {
+  struct np_fdq *q = np_transport_fdq(s->t);
+  int n = np_fdq_first(q);
+  if (n > max) np_fdq_drop(q, q->items[q->head].end), q->dropped -= (unsigned)n;
+  else np_fdq_take(q, fds, n);
+  return n;
+}
+
+int np_stream_fd_trouble(np_stream *s) {
+  struct np_fdq *q = np_transport_fdq(s->t);
+  int code = q ? q->trouble : 0;
+  if (q) q->trouble = 0;
+  return code;
+}
+
+unsigned np_stream_fds_dropped(np_stream *s) {
+  struct np_fdq *q = np_transport_fdq(s->t);
+  unsigned n = q ? q->dropped : 0;
+  if (q) q->dropped = 0;
+  return n;
+}
+
+int np_stream_error(const np_stream *s) { return s->werror ? s->werror : s->rerror; }
+bool np_stream_ended(const np_stream *s) { return s->eof && s->in_len == 0; }
+size_t np_stream_in(const np_stream *s) { return s->in_len; }
+size_t np_stream_out(const np_stream *s) { return np_stream_unsent(s); }
+uint64_t np_stream_total_in(const np_stream *s) { return s->t->in_total; }
+uint64_t np_stream_total_out(const np_stream *s) { return s->out_total; }
+int np_stream_fd(const np_stream *s) { return s->t->ops->fd ? s->t->ops->fd(s->t) : -1; }
+np_loop *np_stream_loop(const np_stream *s) { return s->obj.loop; }
+np_object *np_stream_object(np_stream *s) { return &s->obj; }
+
+static int describe(np_object *o, char *buf, size_t size) {
+  np_stream *s = np_container(o, np_stream, obj);
+  return snprintf(buf, size, "%s in=%zu out=%zu%s%s%s", s->t->ops->name, s->in_len, np_stream_unsent(s),
+                  s->want ? " reading" : "", s->fn ? "" : " lingering", s->werror || s->rerror ? " failed" : "");
+}
