@@ -249,7 +249,6 @@ static void on_rest(np_timer *t) {
   s->paused = false;
   if (s->reserve < 0) s->reserve = open_reserve();
   if (s->waiting) np_listener_wait(s);
-  np_loop_event_done(s->obj.loop);
 }
 
 /* Nobody can be served: the backlog keeps the others while this rests.  Without memory for the timer
