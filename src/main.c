@@ -1,0 +1,357 @@
+/* The command: arguments, signals, limits, the first task, the exit status.
+ *
+ * Everything that concerns the whole process is here and nowhere else: the library below neap.h never touches a signal
+ * handler, a resource limit or the standard descriptors.  A script given alone is the main task itself; -e, -l and -i
+ * become steps of one main task.  main.c knows nothing of sockets. */
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "neap.h"
+
+enum { USAGE = 2 };
+
+/* What the arguments ask for. Indices into argv; 0: absent. */
+typedef struct options {
+  int argc;
+  char **argv;
+  int script;   /* the script's name, or "-" */
+  int first;    /* of -e and -l: where options begin */
+  int last;     /* one past the last option */
+  bool code;    /* there is an -e */
+  bool library; /* there is an -l */
+  bool from_stdin; /* the script is standard input */
+  bool prompt, version, help, warnings, trace;
+} options;
+
+static np_runtime *volatile running; /* for the signal handler; NULL outside the loop */
+static volatile sig_atomic_t caught;
+
+/* ---- signals ---------------------------------------------------------------------------------------------- */
+
+static void die_of(int sig) {
+  struct sigaction act = {.sa_handler = SIG_DFL};
+  sigset_t set;
+  sigaction(sig, &act, NULL);
+  sigemptyset(&set);
+  sigaddset(&set, sig);
+  raise(sig);
+  sigprocmask(SIG_UNBLOCK, &set, NULL); /* inside the handler it is blocked, and raise waits for this */
+}
+
+/* The first signal asks the main group to end; a second one means it. */
+static void on_signal(int sig) {
+  if (caught) die_of(sig);
+  caught = sig;
+  if (running) np_wake(running);
+}
+
+static void install_signals(void) {
+  struct sigaction ignore = {.sa_handler = SIG_IGN}, act = {.sa_handler = on_signal}, old;
+  static const int ends[] = {SIGINT, SIGTERM};
+  sigaction(SIGPIPE, &ignore, NULL);
+  for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+    /* a program started with INT ignored (nohup, a shell's background job) keeps ignoring it */
+    if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN) continue;
+    sigaction(ends[i], &act, NULL);
+  }
+}
+
+/* ---- descriptors and limits ------------------------------------------------------------------------------- */
+
+/* A closed 0, 1 or 2 would be the number of the first socket.  The stand-in fails with EBADF when used, as the closed
+ * descriptor would: it is open in the other direction. */
+static void hold_standard_descriptors(void) {
+  for (int fd = 0; fd <= 2; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) return;
+}
+
+/* Raises the soft limit of descriptors to the hard one.  The original goes into the registry, where the process binding
+ * finds it for the children: many programs loop over all numbers up to the limit, or still use select(). */
+static void raise_limit(lua_State *L) {
+  struct rlimit lim;
+  if (getrlimit(RLIMIT_NOFILE, &lim) != 0) return;
+  if (lim.rlim_cur != RLIM_INFINITY) {
+    lua_pushinteger(L, (lua_Integer)lim.rlim_cur);
+    lua_setfield(L, LUA_REGISTRYINDEX, "neap.child_nofile");
+  }
+  lim.rlim_cur = lim.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+/* ---- arguments -------------------------------------------------------------------------------------------- */
+
+static const char usage_text[] =
+    "usage: neap [options] [script [args]]\n"
+    "  script       run the file; '-' runs standard input; arguments are in 'arg' and '...'\n"
+    "  -e code      run code first; neap's modules are globals there (neap, net, process ...)\n"
+    "  -l mod       require mod into a global of that name (-l g=mod: into g)\n"
+    "  -i           prompt after the script; waiting works at the prompt\n"
+    "  -W           turn warnings on\n"
+    "  --trace      log what is listened to, accepted, connected, timed out and closed, and where\n"
+    "  -v           print the versions (--version)\n"
+    "  -h           print this (--help)\n"
+    "  --           end of the options\n"
+    "Exit status: 0, 1 (the script failed), 2 (bad usage), 128 + signal, or what os.exit was given.\n";
+
+static int bad_usage(const char *what, const char *arg) {
+  fprintf(stderr, "neap: %s '%s'\n%s", what, arg, usage_text);
+  return USAGE;
+}
+
+/* An option with a value, glued ("-ecode") or apart ("-e code"); moves *i. 0 or USAGE. */
+static int value_option(const options *o, int *i) {
+  if (o->argv[*i][2] == '\0' && (++*i >= o->argc || o->argv[*i][0] == '\0'))
+    return bad_usage("a value is missing after", o->argv[*i - 1]);
+  return 0;
+}
+
+static int short_option(options *o, int *i) {
+  const char *a = o->argv[*i];
+  if (a[1] == 'e' || a[1] == 'l') {
+    *(a[1] == 'e' ? &o->code : &o->library) = true;
+    return value_option(o, i);
+  }
+  bool *flag = a[1] == 'i' ? &o->prompt : a[1] == 'v' ? &o->version : a[1] == 'h' ? &o->help : a[1] == 'W' ? &o->warnings : NULL;
+  if (!flag || a[2] != '\0') return bad_usage("unknown option", a);
+  *flag = true;
+  return 0;
+}
+
+static int long_option(options *o, const char *a) {
+  if (strcmp(a, "--help") == 0) o->help = true;
+  else if (strcmp(a, "--version") == 0) o->version = true;
+  else if (strcmp(a, "--trace") == 0) o->trace = true;
+  else return bad_usage("unknown option", a);
+  return 0;
+}
+
+static int parse(options *o, int argc, char **argv) {
+  int i = 1;
+  *o = (options){.argc = argc, .argv = argv};
+  for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
+    if (strcmp(argv[i], "--") == 0) {
+      o->last = i++;
+      break;
+    }
+    int r = argv[i][1] == '-' ? long_option(o, argv[i]) : short_option(o, &i);
+    if (r) return r;
+  }
+  if (!o->last) o->last = i;
+  o->script = i < argc ? i : 0;
+  o->from_stdin = o->script && strcmp(argv[i], "-") == 0 && strcmp(argv[i - 1], "--") != 0;
+  return 0;
+}
+
+/* `arg` as the stock interpreter makes it: the script is 0, what is before it negative. */
+static void push_arg_table(lua_State *L, const options *o) {
+  lua_createtable(L, o->argc, 1);
+  for (int i = 0; i < o->argc; i++) {
+    lua_pushstring(L, o->argv[i]);
+    lua_rawseti(L, -2, i - o->script);
+  }
+}
+
+/* ---- the main task ---------------------------------------------------------------------------------------- */
+
+/* Upvalues: the module and the global it goes to. */
+static int k_library(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  lua_setglobal(L, lua_tostring(L, lua_upvalueindex(2)));
+  return 0;
+}
+static int f_library(lua_State *L) {
+  lua_getglobal(L, "require");
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_callk(L, 1, 1, 0, k_library);
+  return k_library(L, LUA_OK, 0);
+}
+
+/* "mod", "g=mod"; the global of a dotted module is its last part: -l neap.http gives http. */
+static void push_library(lua_State *L, const char *spec) {
+  const char *eq = strchr(spec, '='), *mod = eq ? eq + 1 : spec, *dot = strrchr(mod, '.');
+  lua_pushstring(L, mod);
+  if (eq) lua_pushlstring(L, spec, (size_t)(eq - spec));
+  else lua_pushstring(L, dot ? dot + 1 : mod);
+  lua_pushcclosure(L, f_library, 2);
+}
+
+/* Upvalue 1: the steps; the last one gets the arguments. ctx is the step that has returned. */
+static int k_main(lua_State *L, int status, lua_KContext ctx) {
+  int nargs = (int)lua_tointeger(L, lua_upvalueindex(2)), n = (int)lua_rawlen(L, lua_upvalueindex(1));
+  (void)status;
+  for (int i = (int)ctx + 1; i <= n; i++) {
+    lua_settop(L, nargs);
+    lua_rawgeti(L, lua_upvalueindex(1), i);
+    for (int a = 1; a <= nargs; a++) lua_pushvalue(L, a);
+    lua_callk(L, nargs, 0, i, k_main);
+  }
+  return 0;
+}
+static int f_main(lua_State *L) { return k_main(L, LUA_OK, 0); }
+
+/* A chunk of Lua text as a function, or raises its message: nothing has run yet, so there is no traceback to give. */
+static void push_code(lua_State *L, const char *code, const char *name) {
+  if (luaL_loadbuffer(L, code, strlen(code), name) != LUA_OK) lua_error(L);
+}
+
+static void add_step(lua_State *L, int steps) { lua_rawseti(L, steps, (lua_Integer)lua_rawlen(L, steps) + 1); }
+
+/* The steps of -e and -l, in their order. */
+static void add_options(lua_State *L, const options *o, int steps) {
+  for (int i = 1; i < o->last; i++) {
+    char kind = o->argv[i][1];
+    if (kind != 'e' && kind != 'l') continue;
+    const char *value = o->argv[i][2] ? o->argv[i] + 2 : o->argv[++i];
+    if (kind == 'e') push_code(L, value, "=(command line)");
+    else push_library(L, value);
+    add_step(L, steps);
+  }
+}
+
+/* The script as a function with its arguments; returns their number. */
+static int push_script(lua_State *L, const options *o) {
+  luaL_checkstack(L, o->argc, "too many arguments");
+  if (luaL_loadfile(L, o->from_stdin ? NULL : o->argv[o->script]) != LUA_OK) lua_error(L);
+  if (!o->script) return 0;
+  for (int i = o->script + 1; i < o->argc; i++) lua_pushstring(L, o->argv[i]);
+  return o->argc - o->script - 1;
+}
+
+static void push_steps(lua_State *L, const options *o) {
+  int nargs = 0;
+  lua_newtable(L);
+  int steps = lua_gettop(L);
+  if (o->code || o->prompt) {
+    push_code(L, "require('neap.prompt').globals()", "=neap");
+    add_step(L, steps);
+  }
+  add_options(L, o, steps);
+  int base = lua_gettop(L);
+  if (o->script) {
+    nargs = push_script(L, o);
+    lua_pushvalue(L, base + 1);
+    add_step(L, steps);
+    lua_remove(L, base + 1);
+  }
+  if (o->prompt) {
+    push_code(L, "require('neap.prompt').run()", "=neap");
+    add_step(L, steps);
+  }
+  lua_pushvalue(L, steps);
+  lua_pushinteger(L, nargs);
+  lua_pushcclosure(L, f_main, 2);
+  lua_replace(L, steps); /* where the table was: now function, arguments */
+}
+
+/* (options) -> the main function and its arguments. Raises what cannot be compiled. */
+static int f_prepare(lua_State *L) {
+  const options *o = lua_touserdata(L, 1);
+  raise_limit(L);
+  push_arg_table(L, o);
+  lua_setglobal(L, "arg");
+  if (o->warnings) lua_warning(L, "@on", 0);
+  lua_settop(L, 0);
+  if (o->code || o->library || o->prompt) push_steps(L, o);
+  else push_script(L, o); /* the script alone is the main task: its tracebacks are the stock ones */
+  return lua_gettop(L);
+}
+
+/* ---- start and end ---------------------------------------------------------------------------------------- */
+
+/* The standard library of the source tree, when the binary lies in a build directory of it; else the baked one. */
+static const char *find_stdlib(char *buf, size_t size) {
+  const char *env = getenv("NEAP_STDLIB");
+  if (env && *env) return env;
+  ssize_t n = readlink("/proc/self/exe", buf, size - 1);
+  if (n <= 0) return NULL;
+  buf[n] = '\0';
+  char *file = strrchr(buf, '/');
+  if (!file || file == buf) return NULL;
+  *file = '\0';
+  char *dir = strrchr(buf, '/');
+  if (!dir || strncmp(dir, "/build", 6) != 0 || (size_t)(dir - buf) + sizeof "/lua/stdlib/init.lua" > size) return NULL;
+  strcpy(dir, "/lua/stdlib/init.lua");
+  if (access(buf, R_OK) != 0) return NULL;
+  *strrchr(buf, '/') = '\0';
+  return buf;
+}
+
+static int print_versions(void) {
+  printf("Neap %s, Lua %s.%s, libuv %s\n", NEAP_VERSION, LUA_VERSION_MAJOR "." LUA_VERSION_MINOR, LUA_VERSION_RELEASE,
+         uv_version_string());
+  return 0;
+}
+
+/* Prints the message on the stack as the stock interpreter does. */
+static int report(lua_State *L) {
+  const char *msg = luaL_tolstring(L, -1, NULL);
+  fprintf(stderr, "neap: %s\n", msg);
+  return 1;
+}
+
+/* Runs what the arguments name. The exit status. */
+static int run(np_runtime *rt, options *o) {
+  lua_State *L = np_lua(rt);
+  bool cancelled = false;
+  int base = lua_gettop(L);
+  lua_pushcfunction(L, f_prepare);
+  lua_pushlightuserdata(L, o);
+  if (lua_pcall(L, 1, LUA_MULTRET, 0) != LUA_OK) return report(L);
+  if (np_start(rt, lua_gettop(L) - base - 1) != 0) return report(L);
+  running = rt;
+  install_signals();
+  while (np_step(rt, -1)) {
+    if (caught && !cancelled) {
+      cancelled = true;
+      np_cancel(rt);
+    }
+  }
+  return np_status(rt);
+}
+
+/* The leak checker's own entry, in builds that have it: this program leaves by _exit, which skips its last look. */
+extern void __lsan_do_leak_check(void) __attribute__((weak));
+
+/* Leaves without exit handlers: libuv's would wait for the thread pool, where a slow name lookup can sit for a minute. */
+_Noreturn static void leave(int status) {
+  fflush(NULL);
+  if (caught) die_of(caught);
+  if (__lsan_do_leak_check) __lsan_do_leak_check();
+  _exit(status);
+}
+
+int main(int argc, char **argv) {
+  options o;
+  char path[PATH_MAX];
+  int status = parse(&o, argc, argv);
+  if (status) return status;
+  if (o.help) return fputs(usage_text, stdout) < 0;
+  if (o.version && !o.code && !o.library && !o.script && !o.prompt) return print_versions();
+  if (o.version) print_versions();
+  if (!o.script && !o.code && !o.library && !o.prompt) { /* nothing named: a prompt for people, standard input for pipes */
+    if (isatty(0)) o.prompt = true;
+    else o.from_stdin = true;
+  }
+  hold_standard_descriptors();
+  np_runtime *rt = np_new(&(np_config){.stdlib = find_stdlib(path, sizeof path)});
+  if (!rt) {
+    fprintf(stderr, "neap: cannot start: out of memory or descriptors\n");
+    return 1;
+  }
+  status = run(rt, &o);
+  running = NULL;
+  np_free(rt);
+  leave(status);
+}
