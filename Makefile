@@ -111,7 +111,7 @@ test: deps-test ## set up, build, and run every spec (SPECS=spec/x_spec.lua: tha
 	@$(MAKE) --no-print-directory specs
 
 ASAN_ENV = ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:$$ASAN_OPTIONS \
-  UBSAN_OPTIONS=print_stacktrace=1:$$UBSAN_OPTIONS LSAN_OPTIONS=suppressions=$(CURDIR)/spec/support/lsan.supp:print_suppressions=0
+  UBSAN_OPTIONS=print_stacktrace=1:$$UBSAN_OPTIONS
 
 asan: deps-test ## the specs with address, undefined and leak sanitizers
 	@$(ASAN_ENV) $(MAKE) --no-print-directory B=build-asan CFLAGS="-O1 -g" SAN="$(SAN_FLAGS)" specs
@@ -124,15 +124,15 @@ tidy: deps-test ## floors, globals, style, formatting, luacheck
 	@$(MAKE) --no-print-directory -s B=build-tidy CFLAGS=-O2 LDFLAGS= objects
 	@CC="$(CC)" $(LUA) scripts/tidy.lua build-tidy
 
-# Every spec/fuzz/NAME.c is a libFuzzer target over the core; inputs worth keeping lie in spec/fuzz/corpus/NAME.
+# Every spec/fuzz/NAME.c is a libFuzzer target over the core; inputs worth keeping lie in spec/fuzz/seeds/NAME.
 fuzz: deps-test ## run each fuzz target for FUZZ_SECONDS
 	@$(MAKE) --no-print-directory B=build-fuzz CC=clang CFLAGS="-O1 -g" \
 	  SAN="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all" fuzz-run
 fuzz-run: $(FUZZ:%=$B/fuzz/%)
 	@for f in $(FUZZ); do \
-	  mkdir -p $B/corpus/$$f spec/fuzz/corpus/$$f; echo "fuzz: $$f for $(FUZZ_SECONDS) s"; \
+	  mkdir -p $B/corpus/$$f; echo "fuzz: $$f for $(FUZZ_SECONDS) s"; \
 	  $B/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -artifact_prefix=$B/fuzz/ \
-	    $B/corpus/$$f spec/fuzz/corpus/$$f || exit 1; \
+	    $B/corpus/$$f $$(test ! -d spec/fuzz/seeds/$$f || echo spec/fuzz/seeds/$$f) || exit 1; \
 	done
 $B/fuzz/%: spec/fuzz/%.c $(COBJ)
 	$(call say,cc $@)
