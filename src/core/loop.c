@@ -9,6 +9,9 @@
 #include <time.h>
 
 #include "core/loop_impl.h"
+#include "core/process.h"
+#include "core/resolve.h"
+#include "core/signal.h"
 #include "core/stream.h"
 
 static const np_pollops *choose_poll(const char *name) {
@@ -66,7 +69,10 @@ int np_loop_new(np_loop **out, const char *poll) {
 
 int np_loop_free(np_loop *l) {
   np_linger_shutdown(l);
+  np_process_shutdown(l);
   if (l->nobjects > 0) return (int)l->nobjects;
+  np_resolve_shutdown(l);
+  np_signal_shutdown(l);
   l->poll->close(l);
   close_uv(l);
   free(l->heap);
