@@ -134,10 +134,12 @@ fuzz-run: $(FUZZ:%=$B/fuzz/%)
 	  $B/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -artifact_prefix=$B/fuzz/ \
 	    $B/corpus/$$f $$(test ! -d spec/fuzz/seeds/$$f || echo spec/fuzz/seeds/$$f) || exit 1; \
 	done
-$B/fuzz/%: spec/fuzz/%.c $(COBJ)
+$B/libcore.a: $(COBJ)
+	$Qrm -f $@ && $(AR) rcs $@ $^
+$B/fuzz/%: spec/fuzz/%.c $B/libcore.a
 	$(call say,cc $@)
 	@mkdir -p $(@D)
-	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(COBJ) $(UV_LIBS) -lpthread
+	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/libcore.a $(UV_LIBS) -lpthread
 
 bench: deps ## compare with the other servers (see bench/README.md)
 	@test -x bench/run.sh || { echo "neap: bench/run.sh is not in this tree" >&2; exit 1; }
