@@ -15,6 +15,7 @@ WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 B       ?= build
 SPECS   ?= spec
 FUZZ_SECONDS ?= 20
+SPEC_SECONDS ?= 1200
 VERSION := $(shell sed -n 's/^\#define NEAP_VERSION "\(.*\)"/\1/p' src/neap.h)
 
 # Debian packages: one place to add.
@@ -105,7 +106,7 @@ run: deps ## set up, build, and start scripts/examples/upper.lua
 	@exec $B/neap scripts/examples/upper.lua
 
 specs: all
-	@NEAP_BUILD=$B CC="$(CC)" NEAP_CFLAGS="$(SAN)" $B/neap spec/support/run.lua $(SPECS)
+	@NEAP_BUILD=$B CC="$(CC)" NEAP_CFLAGS="$(SAN)" timeout --foreground -k 10 $(SPEC_SECONDS) $B/neap spec/support/run.lua $(SPEC_FLAGS) $(SPECS)
 
 test: deps-test ## set up, build, and run every spec (SPECS=spec/x_spec.lua: that one)
 	@$(MAKE) --no-print-directory specs
@@ -123,6 +124,9 @@ hard: deps-test ## the specs in a build of tiny buffers, one-byte writes and a r
 tidy: deps-test ## floors, globals, style, formatting, luacheck
 	@$(MAKE) --no-print-directory -s B=build-tidy CFLAGS=-O2 LDFLAGS= objects
 	@CC="$(CC)" $(LUA) scripts/tidy.lua build-tidy
+
+format: ## apply .clang-format to the C sources
+	clang-format -i $$(git ls-files 'src/*.[ch]' 'spec/*.[ch]')
 
 # Every spec/fuzz/NAME.c is a libFuzzer target over the core; inputs worth keeping lie in spec/fuzz/seeds/NAME.
 fuzz: deps-test ## run each fuzz target for FUZZ_SECONDS
@@ -172,6 +176,6 @@ clean: ## remove every build directory
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-.PHONY: all objects libs deps deps-test run specs test asan hard tidy fuzz fuzz-run bench install uninstall clean help
+.PHONY: all objects libs deps deps-test run specs test asan hard tidy format fuzz fuzz-run bench install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -6,13 +6,13 @@
 package.path = "./?.lua;./?/init.lua;" .. package.path
 
 local own = { "--helper=spec/support/house.lua" }
-local function absent(option)
+local function absent(pattern)
   for _, a in ipairs(arg) do
-    if a:sub(1, #option) == option then return false end
+    if a:find(pattern) then return false end
   end
   return true
 end
-if absent "-o" and absent "--output" then own[#own + 1] = "--output=plainTerminal" end
+if absent "^%-o" and absent "^%-%-output" then own[#own + 1] = "--output=plainTerminal" end
 table.move(arg, 1, #arg, #own + 1)
 table.move(own, 1, #own, 1, arg)
 
@@ -26,7 +26,7 @@ end
 require "busted.runner" { standalone = false }
 
 local house = require "spec.support.house"
-if house.tests == 0 and absent "--list" and absent "--help" and absent "--version" then
+if house.tests == 0 and absent "^%-%-list$" and absent "^%-%-help$" and absent "^%-%-version$" then
   io.stderr:write "no test was run\n"
   os.exit(false)
 end

@@ -1,0 +1,9 @@
+-- luacheck's settings: Lua without globals, 100 columns.
+std = "lua54"
+max_line_length = 100
+self = false
+unused_args = false
+exclude_files = { "build*" }
+files["spec"] = { std = "+busted" }
+files["spec/**/*_spec.lua"] = { std = "+busted" }
+files["lua/stdlib/prompt.lua"] = { read_globals = { "_PROMPT", "_PROMPT2" } }
