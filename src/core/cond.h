@@ -1,7 +1,8 @@
 /* Read conditions: what a waiting read waits for, checked over bytes as they arrive.
  *
- * Pure functions of (bytes, state): no I/O, no allocation, no clock.  `scanned` remembers how far the bytes
- * were looked at, so a frame costs the same however its bytes are split.  `make fuzz` runs them. */
+ * Pure functions of (bytes, state): no I/O, no allocation, no clock.  `scanned` remembers how far
+ * the bytes were looked at, so a frame costs the same however its bytes are split.  `make fuzz`
+ * runs them. */
 #ifndef NP_COND_H
 #define NP_COND_H
 
@@ -9,16 +10,22 @@
 
 typedef enum np_condkind {
   NP_COND_ANY,     /* at least one byte, at most `need` (0: no cap) */
-  NP_COND_COUNT,   /* exactly `need` bytes, fewer only at the end; need 0: "" unless at the end (io.read(0)) */
+  NP_COND_COUNT,   /* exactly `need` bytes, fewer only at the end; 0: "" unless at the end, as io */
   NP_COND_LINE,    /* up to "\n", which is taken but not in the frame */
   NP_COND_LINE_EOL,/* up to and including "\n" */
   NP_COND_ALL,     /* everything until the end */
   NP_COND_DELIM,   /* up to `delim`, which is taken but not in the frame */
-  NP_COND_NUMBER,  /* a numeral as io.read("n") accepts it, at most 200 bytes */
+  NP_COND_NUMBER,  /* what io.read("n") would read: blanks (at most `max`) and at most 200 bytes of
+                      numeral; the frame is the numeral, empty where io gives up */
   NP_COND_PACK,    /* a string.pack record described by `items` */
-  NP_COND_RESP,    /* a RESP2 request: array of bulk strings, or an inline command line */
-  NP_COND_PEEK,    /* at least `need` bytes (fewer at the end), none taken */
+  NP_COND_RESP,    /* a RESP2 request: array of bulk strings (the frame begins with '*'), or an
+                      inline command line (the frame is the line); empty ones are skipped */
+  NP_COND_PEEK,    /* `need` bytes (fewer at the end; 0: what is there, at least one), none taken */
 } np_condkind;
+
+/* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
+ * `max` counts all bytes of the request and of empty ones before it. */
+enum { NP_RESP_ARGS_MAX = 1 << 20, NP_RESP_INLINE_MAX = 1 << 16 };
 
 /* One item of a compiled pack format. */
 typedef struct np_packitem {
@@ -34,7 +41,8 @@ typedef struct np_cond {
   /* what is awaited */
   np_condkind kind;
   size_t need;           /* see the kinds */
-  size_t max;            /* past it the answer is -EMSGSIZE and the bytes stay */
+  size_t max;            /* past it the answer is -EMSGSIZE and the bytes stay; delimiters do not
+                            count; ANY has none */
   const char *delim;     /* DELIM: not empty; the caller keeps it alive */
   size_t delim_len;
   const np_packitem *items; /* PACK: the caller keeps it alive */
@@ -42,22 +50,32 @@ typedef struct np_cond {
   /* state between checks; zero before the first */
   size_t scanned;        /* bytes that need not be looked at again */
   size_t aux, aux2;      /* kind's own */
-  /* the frame, valid after the check returned 1 */
+  /* the frame, valid after the check returned 1 (and not the caller's to change before) */
   size_t off, len;       /* the bytes to give, within the input */
   size_t take;           /* the bytes to remove from the input; >= off + len, 0 for PEEK */
 } np_cond;
 
 /* 1: the frame is there.  0: more bytes are needed (never when `eof`).  -EMSGSIZE: past `max`.
- * NP_EBADMSG: the bytes can never become such a frame.  At the end (`eof`) additionally: NP_COND_END: nothing
- * left (nil at the Lua level); -EPIPE: the end came inside a record (PACK, RESP).  A line or delimited read at the
- * end gives the rest as its frame, as io does. */
+ * NP_EBADMSG: the bytes can never become such a frame.  At the end (`eof`) additionally:
+ * NP_COND_END: nothing left (nil at the Lua level); -EPIPE: the end came inside a record (PACK,
+ * RESP).  A line or delimited read at the end gives the rest as its frame, as io does. */
 #define NP_COND_END (-5010)
 int np_cond_check(np_cond *c, const char *p, size_t n, bool eof);
 
 /* How many bytes the condition is known to need in all (a hint for buffer growth), 0 if unknown. */
 size_t np_cond_hint(const np_cond *c);
 
-/* Compiles a string.pack format. Items used (>= 1) or -EINVAL with *bad at the offending character. */
+/* Compiles a string.pack format (sizes as in stock Lua: integers and floats of 64 bits).  Items
+ * used (>= 1), or -EINVAL with *bad at the offending character (at the final zero: nothing to
+ * read, or a size that is missing), or -E2BIG: more than NP_PACK_ITEMS_MAX items. */
 int np_pack_compile(const char *fmt, np_packitem items[NP_PACK_ITEMS_MAX], const char **bad);
+
+/* The next argument of an inline RESP command, from *s on; moves *s past it.  1: *arg is the span
+ * of its text, still with quotes and escapes when *quoted.  0: there is none.  NP_EBADMSG:
+ * unbalanced quotes.  Rules as redis-server's sdssplitargs. */
+int np_resp_inline(const char **s, const char *end, const char **arg, size_t *len, bool *quoted);
+
+/* Decodes a quoted inline argument into out (of at least len bytes); returns the bytes written. */
+size_t np_resp_unquote(const char *arg, size_t len, char *out);
 
 #endif
