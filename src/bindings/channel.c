@@ -1,17 +1,21 @@
-/* neap.channel([n]): values handed from task to task, through a buffer of n or directly (n = 0: rendezvous).
+/* neap.channel([n]): values handed from task to task, through a buffer of n or directly (n = 0:
+ * rendezvous).
  *
- * The one idea: whoever arrives second does the work of both and wakes the first.  A put that finds a waiting get
- * pushes the value on that task's stack, a get that finds a waiting put takes it from there; so values live on stacks
- * or in the buffer (a ring in the channel's user value), never in the registry, and a wait allocates nothing.
+ * The one idea: whoever arrives second does the work of both and wakes the first.  A put that finds
+ * a waiting get pushes the value on that task's stack, a get that finds a waiting put takes it from
+ * there; so values live on stacks or in the buffer (a ring in the channel's user value), never in
+ * the registry, and a wait allocates nothing.
  *
- * Who owns a value: the hand-over happens at the wake.  A get that times out or is cancelled has taken nothing; one
- * that was woken has its value and returns it, and a cancellation that comes in between counts from its next wait.
- * Waiters are served first come, first served.  It does not wait for readers: closing never blocks. */
+ * Who owns a value: the hand-over happens at the wake.  A get that times out or is cancelled has
+ * taken nothing; one that was woken has its value and returns it, and a cancellation that comes in
+ * between counts from its next wait. Waiters are served first come, first served.  It does not wait
+ * for readers: closing never blocks. */
 #include <string.h>
 
 #include "bindings/select.h"
 
-/* A channel of more is a queue without back-pressure; the ring grows as it is used, so a generous n costs nothing. */
+/* A channel of more is a queue without back-pressure; the ring grows as it is used, so a generous n
+ * costs nothing. */
 enum { CAPACITY_MAX = 1 << 24, RING_MIN = 16, RING_KEPT = 1024 };
 
 /* As many ends in a row from one channel to one task are a loop that ignores results. */
@@ -19,7 +23,7 @@ enum { ENDS_MAX = 100 };
 
 typedef struct channel {
   const np_type *type;
-  np_node getters;    /* waiting only while nothing is buffered and nobody puts (but its own select) */
+  np_node getters;    /* waiting only while nothing is buffered and nobody else puts */
   np_node putters;    /* waiting only while the buffer is full */
   uint32_t capacity;  /* values it buffers; 0: rendezvous */
   uint32_t ring;      /* slots of the ring in user value 1; <= capacity */
@@ -102,7 +106,8 @@ static outcome offer(lua_State *L, int at, channel *c, int value) {
   return DONE;
 }
 
-/* Moves the value of the first waiting put to the top of L and completes that put. False: nobody waits. */
+/* Moves the value of the first waiting put to the top of L and completes that put. False: nobody
+ * waits. */
 static bool take_from_putter(lua_State *L, channel *c) {
   np_waiter *w = np_waiter_first(&c->putters);
   if (!w) return false;
@@ -114,7 +119,8 @@ static bool take_from_putter(lua_State *L, channel *c) {
   return true;
 }
 
-/* Pushes the next value. FULL stands for "nothing there" here. A free slot goes to the first waiting put at once. */
+/* Pushes the next value. FULL stands for "nothing there" here. A free slot goes to the first
+ * waiting put at once. */
 static outcome take(lua_State *L, int at, channel *c) {
   if (c->count > 0) {
     ring_pop(L, at, c);
@@ -126,8 +132,8 @@ static outcome take(lua_State *L, int at, channel *c) {
   return DONE;
 }
 
-/* Counts the ends that one task gets in a row and raises at the hundredth. Several tasks that see the end once each,
- * as the workers of one queue do, are not a loop. */
+/* Counts the ends that one task gets in a row and raises at the hundredth. Several tasks that see
+ * the end once each, as the workers of one queue do, are not a loop. */
 static void count_end(lua_State *L, channel *c) {
   const np_task *t = np_task_of(L);
   if (c->ended != t) c->ends = 0;
@@ -150,12 +156,12 @@ static int describe(void *obj, char *buf, size_t size) {
 static const np_waitkind wait_put = {"put", false, np_waiter_forget, describe};
 static const np_waitkind wait_get = {"get", false, np_waiter_forget, describe};
 
-/* Option tables of put and get; the stack has the channel, for put the value, and the options at `opts`. */
+/* Option tables of put and get; the stack has the channel, for put the value, and the options at
+ * `opts`. */
 static uint64_t deadline_arg(lua_State *L, int opts) {
   static const char *const known[] = {"timeout", NULL};
   lua_settop(L, opts);
   if (lua_isnil(L, opts)) return NP_NEVER;
-  luaL_checktype(L, opts, LUA_TTABLE);
   np_check_options(L, opts, known);
   return np_deadline_opt(L, opts, -1);
 }
@@ -195,9 +201,10 @@ static int k_put_again(lua_State *L, int status, lua_KContext ctx) {
 
 /* channel:put(value[, {timeout = seconds}]) -> true
  *
- * Hands the value to the first waiting get, else to the buffer, else waits for a get.  Any value but nil (nil is how
- * get says "closed").  Closed, before or while waiting: nil, "closed", "EPIPE".  Past the deadline:
- * nil, "put on a channel: timed out", "ETIMEDOUT"; then, and when cancelled, nothing was put. */
+ * Hands the value to the first waiting get, else to the buffer, else waits for a get.  Any value
+ * but nil (nil is how get says "closed").  Closed, before or while waiting: nil, "closed", "EPIPE".
+ * Past the deadline: nil, "put on a channel: timed out", "ETIMEDOUT"; then, and when cancelled,
+ * nothing was put. */
 static int f_put(lua_State *L) {
   channel *c = check_channel(L);
   luaL_argcheck(L, !lua_isnoneornil(L, PUT_VALUE), PUT_VALUE,
@@ -254,22 +261,24 @@ static int begin_get(lua_State *L, channel *c, uint64_t deadline, lua_KContext c
 
 /* channel:get([{timeout = seconds}]) -> value
  *
- * The oldest value, waiting for one.  nil alone: the channel is closed and drained.  Past the deadline:
- * nil, "get from a channel: timed out", "ETIMEDOUT". */
+ * The oldest value, waiting for one.  nil alone: the channel is closed and drained.  Past the
+ * deadline: nil, "get from a channel: timed out", "ETIMEDOUT". */
 static int f_get(lua_State *L) {
   channel *c = check_channel(L);
   return begin_get(L, c, deadline_arg(L, GET_OPTS), RETURNS);
 }
 
-/* for value in channel do ... end -- until it is closed and drained; raises when a deadline scope ends it.
- * Called as an iterator function: (channel, state, control), of which the last two mean nothing. */
+/* for value in channel do ... end -- until it is closed and drained; raises when a deadline scope
+ * ends it. Called as an iterator function: (channel, state, control), of which the last two mean
+ * nothing. */
 static int f_next(lua_State *L) {
   channel *c = check_channel(L);
   lua_settop(L, 1);
   return begin_get(L, c, NP_NEVER, RAISES);
 }
 
-/* channel:iter() -> what `for` wants; the same as the channel itself: `for v in ch:iter()`, `for v in ch`. */
+/* channel:iter() -> what `for` wants; the same as the channel itself: `for v in ch:iter()`, `for v
+ * in ch`. */
 static int f_iter(lua_State *L) {
   check_channel(L);
   lua_pushcfunction(L, f_next);
@@ -279,8 +288,8 @@ static int f_iter(lua_State *L) {
 
 /* channel:close() -> true
  *
- * Ends the putting: waiting puts fail with EPIPE, waiting gets return nil; buffered values can still be got.  Never
- * waits; again is fine; also by <close>. */
+ * Ends the putting: waiting puts fail with EPIPE, waiting gets return nil; buffered values can
+ * still be got.  Never waits; again is fine; also by <close>. */
 static int f_close(lua_State *L) {
   channel *c = check_channel(L);
   c->closed = true;
@@ -351,7 +360,8 @@ static const luaL_Reg methods[] = {
 };
 
 static const luaL_Reg meta[] = {
-  {"__len", f_len}, {"__call", f_next}, {"__close", f_close}, {"__tostring", f_tostring}, {NULL, NULL},
+  {"__len", f_len},         {"__call", f_next}, {"__close", f_close},
+  {"__tostring", f_tostring}, {NULL, NULL},
 };
 
 static const np_type channel_type = {"neap.channel", methods, meta, f_index};

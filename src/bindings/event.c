@@ -1,6 +1,6 @@
-/* neap.event(): a flag that tasks wait for.  set() wakes all of them, in the order in which they came, and each of
- * them has seen it, even if clear() follows before they run.  It counts nothing and carries no value: that is a
- * channel's. */
+/* neap.event(): a flag that tasks wait for.  set() wakes all of them, in the order in which they
+ * came, and each of them has seen it, even if clear() follows before they run.  It counts nothing
+ * and carries no value: that is a channel's. */
 #include "bindings/select.h"
 
 typedef struct event {
@@ -44,10 +44,7 @@ static int f_wait(lua_State *L) {
   static const char *const known[] = {"timeout", NULL};
   check_event(L);
   lua_settop(L, 2);
-  if (!lua_isnil(L, 2)) {
-    luaL_checktype(L, 2, LUA_TTABLE);
-    np_check_options(L, 2, known);
-  }
+  np_check_options(L, 2, known);
   uint64_t deadline = np_deadline_opt(L, 2, -1);
   np_op_begin(L, "wait");
   lua_pushinteger(L, (lua_Integer)deadline);

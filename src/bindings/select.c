@@ -1,9 +1,10 @@
-/* neap.select{a, b, {ch, "put", v}, timeout = s}: waits for several operations, of which exactly one happens.
+/* neap.select{a, b, {ch, "put", v}, timeout = s}: waits for several operations, of which exactly
+ * one happens.
  *
- * The cases are polled in the order of the list; if none is ready, one waiter per case is queued, and whichever
- * object comes first takes all of them off.  The order of the list is the order of preference: a case that is always
- * ready starves those behind it.  The objects and values lie on the waiting task's stack, so a list that somebody
- * changes meanwhile changes nothing here. */
+ * The cases are polled in the order of the list; if none is ready, one waiter per case is queued,
+ * and whichever object comes first takes all of them off.  The order of the list is the order of
+ * preference: a case that is always ready starves those behind it.  The objects and values lie on
+ * the waiting task's stack, so a list that somebody changes meanwhile changes nothing here. */
 #include "bindings/select.h"
 
 #include <string.h>
@@ -26,7 +27,8 @@ typedef struct np_select {
   np_case cases[];
 } np_select;
 
-/* The stack of a select: 1 the list, 2 the np_select, then object and value (or nil) of each case, then results. */
+/* The stack of a select: 1 the list, 2 the np_select, then object and value (or nil) of each case,
+ * then results. */
 enum { AT_LIST = 1, AT_SELECT = 2 };
 
 static const char selectable_key = 's'; /* its address is the key in metatables */
@@ -202,11 +204,11 @@ static np_select *new_select(lua_State *L, int n) {
 
 /* select(list) -> index, results of that case...
  *
- * list[i] is an object (its first operation is meant: get of a channel, wait of an event, acquire of a semaphore, join
- * of a task) or {object, operation[, value]}.  list.timeout: seconds, default none.
- * Results: the index of the one case that happened, then what its operation returns.  A closed channel is ready: get
- * gives nil, put gives nil, "closed", "EPIPE".
- * Failure: nil, "select: timed out", "ETIMEDOUT".  Several ready: the first of the list.  At most 1000 cases; an empty
+ * list[i] is an object (its first operation is meant: get of a channel, wait of an event, acquire
+ * of a semaphore, join of a task) or {object, operation[, value]}.  list.timeout: seconds, default
+ * none. Results: the index of the one case that happened, then what its operation returns.  A
+ * closed channel is ready: get gives nil, put gives nil, "closed", "EPIPE". Failure: nil, "select:
+ * timed out", "ETIMEDOUT".  Several ready: the first of the list.  At most 1000 cases; an empty
  * list needs a timeout. */
 static int f_select(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);

@@ -1,11 +1,13 @@
 /* neap.semaphore(n): n permits, first come, first served.
  *
- * The one idea: a release hands its permit straight to the first waiter, so nobody who comes later can take it away
- * and the count stays 0 while anybody waits.  A permit is a number here, not a property of a task: whoever likes may
- * release it; `permit()` is the scope that releases exactly once. */
+ * The one idea: a release hands its permit straight to the first waiter, so nobody who comes later
+ * can take it away and the count stays 0 while anybody waits.  A permit is a number here, not a
+ * property of a task: whoever likes may release it; `permit()` is the scope that releases exactly
+ * once. */
 #include "bindings/select.h"
 
-#define PERMITS_MAX INT64_C(0x7fffffff) /* what callers may add up to; far from the counter's own end */
+/* What callers may add up to; far from the counter's own end. */
+#define PERMITS_MAX INT64_C(0x7fffffff)
 
 typedef struct semaphore {
   const np_type *type;
@@ -48,8 +50,8 @@ static int describe(void *obj, char *buf, size_t size) {
 
 static const np_waitkind wait_acquire = {"acquire", false, np_waiter_forget, describe};
 
-/* The stack of acquire and permit: 1 the semaphore, 2 the deadline, 3 the permit (acquire: true), which is the
- * result; on top of that, what release pushed. */
+/* The stack of acquire and permit: 1 the semaphore, 2 the deadline, 3 the permit (acquire: true),
+ * which is the result; on top of that, what release pushed. */
 enum { AT_DEADLINE = 2, AT_RESULT = 3 };
 
 static int acquired(lua_State *L, semaphore *s) {
@@ -73,10 +75,7 @@ static int k_acquire(lua_State *L, int status, lua_KContext ctx) {
 /* The options lie at 2, the result at 3. */
 static int acquire(lua_State *L) {
   static const char *const known[] = {"timeout", NULL};
-  if (!lua_isnil(L, 2)) {
-    luaL_checktype(L, 2, LUA_TTABLE);
-    np_check_options(L, 2, known);
-  }
+  np_check_options(L, 2, known);
   uint64_t deadline = np_deadline_opt(L, 2, -1);
   np_op_begin(L, "acquire");
   lua_pushinteger(L, (lua_Integer)deadline);
@@ -87,7 +86,8 @@ static int acquire(lua_State *L) {
 
 /* semaphore:acquire([{timeout = seconds}]) -> true
  *
- * Takes a permit, waiting for one in turn.  Past the deadline: nil, "acquire a semaphore: timed out", "ETIMEDOUT". */
+ * Takes a permit, waiting for one in turn.  Past the deadline: nil, "acquire a semaphore: timed
+ * out", "ETIMEDOUT". */
 static int f_acquire(lua_State *L) {
   check_semaphore(L);
   lua_settop(L, 2);
@@ -169,7 +169,8 @@ static int f_permit_tostring(lua_State *L) {
 static const luaL_Reg permit_methods[] = {{"release", f_permit_release}, {NULL, NULL}};
 
 static const luaL_Reg permit_meta[] = {
-  {"__close", f_permit_release}, {"__gc", f_permit_gc}, {"__tostring", f_permit_tostring}, {NULL, NULL},
+  {"__close", f_permit_release}, {"__gc", f_permit_gc}, {"__tostring", f_permit_tostring},
+  {NULL, NULL},
 };
 
 static const np_type permit_type = {"neap.permit", permit_methods, permit_meta, NULL};
@@ -196,8 +197,8 @@ static const np_selectable selectable = {ops, false, poll_semaphore, add_waiter,
 /* ---- the object ---- */
 
 static const luaL_Reg methods[] = {
-  {"acquire", f_acquire}, {"permit", f_permit}, {"try_acquire", f_try_acquire}, {"release", f_release},
-  {"available", f_available}, {NULL, NULL},
+  {"acquire", f_acquire}, {"permit", f_permit},       {"try_acquire", f_try_acquire},
+  {"release", f_release}, {"available", f_available}, {NULL, NULL},
 };
 
 static const luaL_Reg meta[] = {{"__tostring", f_tostring}, {NULL, NULL}};
