@@ -6,6 +6,7 @@
 -- child outlives the call.
 
 local tasks = require "neap.task.core"
+local group = require("neap.group.core").group
 local event = require("neap.event.core").event
 
 local structured = {}
@@ -31,7 +32,7 @@ end
 -- returned, says true or none is left. nil, or the failure triple of the wait.
 local function gather(fs, take)
   local why
-  tasks.group(function(g)
+  group(function(g)
     local children, done, left = {}, event(), fs.n
     local ended = setmetatable({}, {
       __close = function()

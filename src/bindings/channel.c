@@ -153,8 +153,10 @@ static int describe(void *obj, char *buf, size_t size) {
   return snprintf(buf, size, "channel with %u of %u", c->count, c->capacity);
 }
 
-static const np_waitkind wait_put = {"put", false, np_waiter_forget, describe};
-static const np_waitkind wait_get = {"get", false, np_waiter_forget, describe};
+static const np_waitkind wait_put = {
+  .what = "put", .abort = np_waiter_forget, .describe = describe};
+static const np_waitkind wait_get = {
+  .what = "get", .abort = np_waiter_forget, .describe = describe};
 
 /* Option tables of put and get; the stack has the channel, for put the value, and the options at
  * `opts`. */
@@ -326,7 +328,7 @@ static void add_waiter(void *obj, int op, np_waiter *w) {
   np_node_append(op == OP_PUT ? &c->putters : &c->getters, &w->node);
 }
 
-static const np_selectable selectable = {ops, false, poll_channel, add_waiter, NULL};
+static const np_selectable selectable = {.ops = ops, .poll = poll_channel, .add = add_waiter};
 
 /* ---- the object ---- */
 
@@ -364,7 +366,8 @@ static const luaL_Reg meta[] = {
   {"__tostring", f_tostring}, {NULL, NULL},
 };
 
-static const np_type channel_type = {"neap.channel", methods, meta, f_index};
+static const np_type channel_type = {
+  .name = "neap.channel", .methods = methods, .meta = meta, .index = f_index};
 
 /* channel([n = 0]) -> channel
  *

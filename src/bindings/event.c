@@ -18,7 +18,8 @@ static int describe(void *obj, char *buf, size_t size) {
   return snprintf(buf, size, "event");
 }
 
-static const np_waitkind wait_event = {"wait", false, np_waiter_forget, describe};
+static const np_waitkind wait_event = {
+  .what = "wait", .abort = np_waiter_forget, .describe = describe};
 
 enum { AT_DEADLINE = 2 };
 
@@ -104,7 +105,7 @@ static void add_waiter(void *obj, int op, np_waiter *w) {
   np_node_append(&e->waiters, &w->node);
 }
 
-static const np_selectable selectable = {ops, false, poll_event, add_waiter, NULL};
+static const np_selectable selectable = {.ops = ops, .poll = poll_event, .add = add_waiter};
 
 /* ---- the object ---- */
 
@@ -114,7 +115,8 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg meta[] = {{"__tostring", f_tostring}, {NULL, NULL}};
 
-static const np_type event_type = {"neap.event", methods, meta, NULL};
+static const np_type event_type = {
+  .name = "neap.event", .methods = methods, .meta = meta};
 
 /* event() -> event, not set */
 static int f_event(lua_State *L) {

@@ -107,8 +107,10 @@ static int select_describe(void *obj, char *buf, size_t size) {
   return snprintf(buf, size, "%d case%s", s->n, s->n == 1 ? "" : "s");
 }
 
-static const np_waitkind wait_inside = {"select", false, select_abort, select_describe};
-static const np_waitkind wait_outside = {"select", true, select_abort, select_describe};
+static const np_waitkind wait_inside = {
+  .what = "select", .abort = select_abort, .describe = select_describe};
+static const np_waitkind wait_outside = {
+  .what = "select", .outside = true, .abort = select_abort, .describe = select_describe};
 
 static int poll_all(lua_State *L, np_select *s) {
   for (int i = 1; i <= s->n; i++) {

@@ -48,7 +48,8 @@ static int describe(void *obj, char *buf, size_t size) {
   return snprintf(buf, size, "semaphore");
 }
 
-static const np_waitkind wait_acquire = {"acquire", false, np_waiter_forget, describe};
+static const np_waitkind wait_acquire = {
+  .what = "acquire", .abort = np_waiter_forget, .describe = describe};
 
 /* The stack of acquire and permit: 1 the semaphore, 2 the deadline, 3 the permit (acquire: true),
  * which is the result; on top of that, what release pushed. */
@@ -173,7 +174,8 @@ static const luaL_Reg permit_meta[] = {
   {NULL, NULL},
 };
 
-static const np_type permit_type = {"neap.permit", permit_methods, permit_meta, NULL};
+static const np_type permit_type = {
+  .name = "neap.permit", .methods = permit_methods, .meta = permit_meta};
 
 /* ---- select ---- */
 
@@ -192,7 +194,7 @@ static void add_waiter(void *obj, int op, np_waiter *w) {
   np_node_append(&s->waiters, &w->node);
 }
 
-static const np_selectable selectable = {ops, false, poll_semaphore, add_waiter, NULL};
+static const np_selectable selectable = {.ops = ops, .poll = poll_semaphore, .add = add_waiter};
 
 /* ---- the object ---- */
 
@@ -203,7 +205,8 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg meta[] = {{"__tostring", f_tostring}, {NULL, NULL}};
 
-static const np_type semaphore_type = {"neap.semaphore", methods, meta, NULL};
+static const np_type semaphore_type = {
+  .name = "neap.semaphore", .methods = methods, .meta = meta};
 
 /* semaphore(n) -> semaphore with n permits, 0 or more */
 static int f_semaphore(lua_State *L) {
