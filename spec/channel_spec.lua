@@ -18,7 +18,7 @@ end
 describe("channel", function()
   it("buffers n values and gives them in order", function()
     local ch = neap.channel(3)
-    assert.equal(3, ch.capacity)
+    assert.equal(3, ch:capacity())
     for i = 1, 3 do assert.is_true(ch:put(i)) end
     assert.equal(3, #ch)
     for i = 1, 3 do assert.equal(i, ch:get()) end
@@ -170,7 +170,7 @@ describe("channel", function()
     assert.equal("neap.channel{1/2 gets=0 puts=0}", tostring(ch))
     ch:close()
     assert.equal("neap.channel{1/2 gets=0 puts=0 closed}", tostring(ch))
-    assert.is_true(ch.closed)
+    assert.is_true(ch:is_closed())
   end)
 
   it("refuses bad arguments at the caller's line", function()
@@ -238,7 +238,7 @@ describe("closing a channel", function()
       local ch <close> = neap.channel(1)
       kept = ch
     end
-    assert.is_true(kept.closed)
+    assert.is_true(kept:is_closed())
   end)
 
   it("raises in a task that ignores it a hundred times, not in a hundred tasks", function()

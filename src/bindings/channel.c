@@ -10,8 +10,6 @@
  * taken nothing; one that was woken has its value and returns it, and a cancellation that comes in
  * between counts from its next wait. Waiters are served first come, first served.  It does not wait
  * for readers: closing never blocks. */
-#include <string.h>
-
 #include "bindings/select.h"
 
 /* A channel of more is a queue without back-pressure; the ring grows as it is used, so a generous n
@@ -23,15 +21,15 @@ enum { ENDS_MAX = 100 };
 
 typedef struct channel {
   const np_type *type;
-  np_node getters;    /* waiting only while nothing is buffered and nobody else puts */
-  np_node putters;    /* waiting only while the buffer is full */
-  uint32_t capacity;  /* values it buffers; 0: rendezvous */
-  uint32_t ring;      /* slots of the ring in user value 1; <= capacity */
-  uint32_t head;      /* slot of the oldest value, from 0 */
-  uint32_t count;     /* buffered values; <= ring */
-  bool closed;        /* no puts any more; never goes back */
-  uint8_t ends;       /* ends in a row that `ended` was told */
-  const void *ended;  /* the task; only compared */
+  np_node getters;   /* waiting only while nothing is buffered and nobody else puts */
+  np_node putters;   /* waiting only while the buffer is full */
+  uint32_t capacity; /* values it buffers; 0: rendezvous */
+  uint32_t ring;     /* slots of the ring in user value 1; <= capacity */
+  uint32_t head;     /* slot of the oldest value, from 0 */
+  uint32_t count;    /* buffered values; <= ring */
+  bool closed;       /* no puts any more; never goes back */
+  uint8_t ends;      /* ends in a row that `ended` was told */
+  const void *ended; /* the task; only compared */
 } channel;
 
 static const np_type channel_type;
@@ -186,9 +184,9 @@ static int k_put_ended(lua_State *L, int status, lua_KContext ctx) {
 /* The deadline lies on top: a context is too narrow for it on some machines. */
 static int put(lua_State *L, channel *c) {
   switch (offer(L, 1, c, PUT_VALUE)) {
-    case DONE: lua_pushboolean(L, 1); return 1;
-    case ENDED: count_end(L, c); return np_give_way(L, 0, k_put_ended);
-    case FULL: break;
+  case DONE: lua_pushboolean(L, 1); return 1;
+  case ENDED: count_end(L, c); return np_give_way(L, 0, k_put_ended);
+  case FULL: break;
   }
   uint64_t deadline = (uint64_t)lua_tointeger(L, -1);
   np_waiter_join(np_task_of(L), &c->putters)->value = PUT_VALUE;
@@ -239,9 +237,9 @@ static int k_get_ended(lua_State *L, int status, lua_KContext ctx) {
 
 static int get(lua_State *L, channel *c, lua_KContext ctx) {
   switch (take(L, 1, c)) {
-    case DONE: return 1;
-    case ENDED: count_end(L, c); return np_give_way(L, 0, k_get_ended);
-    case FULL: break;
+  case DONE: return 1;
+  case ENDED: count_end(L, c); return np_give_way(L, 0, k_get_ended);
+  case FULL: break;
   }
   uint64_t deadline = (uint64_t)lua_tointeger(L, -1);
   np_waiter_join(np_task_of(L), &c->getters);
@@ -347,27 +345,35 @@ static int f_tostring(lua_State *L) {
   return 1;
 }
 
-/* channel.closed (boolean), channel.capacity (values it buffers). */
-static int f_index(lua_State *L) {
-  channel *c = check_channel(L);
-  const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
-  if (strcmp(key, "closed") == 0) lua_pushboolean(L, c->closed);
-  else if (strcmp(key, "capacity") == 0) lua_pushinteger(L, c->capacity);
-  else lua_pushnil(L);
+/* channel:is_closed() -> boolean */
+static int f_is_closed(lua_State *L) {
+  lua_pushboolean(L, check_channel(L)->closed);
   return 1;
 }
 
+/* channel:capacity() -> how many values it buffers, 0: a rendezvous */
+static int f_capacity(lua_State *L) {
+  lua_pushinteger(L, check_channel(L)->capacity);
+  return 1;
+}
+
+/* No fields: with an __index function every method call would pay a C call more. */
 static const luaL_Reg methods[] = {
-  {"put", f_put}, {"get", f_get}, {"close", f_close}, {"iter", f_iter}, {NULL, NULL},
+  {"put", f_put},
+  {"get", f_get},
+  {"close", f_close},
+  {"iter", f_iter},
+  {"is_closed", f_is_closed},
+  {"capacity", f_capacity},
+  {NULL, NULL},
 };
 
 static const luaL_Reg meta[] = {
-  {"__len", f_len},         {"__call", f_next}, {"__close", f_close},
+  {"__len", f_len},           {"__call", f_next}, {"__close", f_close},
   {"__tostring", f_tostring}, {NULL, NULL},
 };
 
-static const np_type channel_type = {
-  .name = "neap.channel", .methods = methods, .meta = meta, .index = f_index};
+static const np_type channel_type = {.name = "neap.channel", .methods = methods, .meta = meta};
 
 /* channel([n = 0]) -> channel
  *

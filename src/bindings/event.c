@@ -115,8 +115,7 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg meta[] = {{"__tostring", f_tostring}, {NULL, NULL}};
 
-static const np_type event_type = {
-  .name = "neap.event", .methods = methods, .meta = meta};
+static const np_type event_type = {.name = "neap.event", .methods = methods, .meta = meta};
 
 /* event() -> event, not set */
 static int f_event(lua_State *L) {

@@ -22,8 +22,8 @@ typedef struct np_case {
 typedef struct np_select {
   uint64_t deadline_ns;
   int n;
-  int won;         /* the case whose object completed it, from 1; 0: none yet */
-  bool outside;    /* some case can be made ready from outside the process */
+  int won;      /* the case whose object completed it, from 1; 0: none yet */
+  bool outside; /* some case can be made ready from outside the process */
   np_case cases[];
 } np_select;
 
@@ -159,8 +159,9 @@ static void check_keys(lua_State *L, int n) {
       luaL_argerror(L, AT_LIST, lua_pushfstring(L, "case %I stands behind a nil", i));
     }
     if (lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "timeout") == 0) continue;
-    luaL_argerror(L, AT_LIST, lua_pushfstring(L, "unknown option '%s' (known: timeout)",
-                                              luaL_tolstring(L, -2, NULL)));
+    luaL_argerror(
+      L, AT_LIST,
+      lua_pushfstring(L, "unknown option '%s' (known: timeout)", luaL_tolstring(L, -2, NULL)));
   }
 }
 

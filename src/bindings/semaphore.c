@@ -170,7 +170,9 @@ static int f_permit_tostring(lua_State *L) {
 static const luaL_Reg permit_methods[] = {{"release", f_permit_release}, {NULL, NULL}};
 
 static const luaL_Reg permit_meta[] = {
-  {"__close", f_permit_release}, {"__gc", f_permit_gc}, {"__tostring", f_permit_tostring},
+  {"__close", f_permit_release},
+  {"__gc", f_permit_gc},
+  {"__tostring", f_permit_tostring},
   {NULL, NULL},
 };
 
@@ -205,8 +207,7 @@ static const luaL_Reg methods[] = {
 
 static const luaL_Reg meta[] = {{"__tostring", f_tostring}, {NULL, NULL}};
 
-static const np_type semaphore_type = {
-  .name = "neap.semaphore", .methods = methods, .meta = meta};
+static const np_type semaphore_type = {.name = "neap.semaphore", .methods = methods, .meta = meta};
 
 /* semaphore(n) -> semaphore with n permits, 0 or more */
 static int f_semaphore(lua_State *L) {
