@@ -47,7 +47,7 @@ static void fuzz_string(const char *s, size_t n, np_scheme def) {
 }
 
 static void fuzz_sockaddr(const uint8_t *p, size_t n, uint8_t pick) {
-  np_sockaddr sa = { .len = 0 };
+  np_sockaddr sa = {.len = 0};
   np_scheme scheme = (np_scheme)(pick % 7);
   if (local_scheme(scheme)) {
     struct sockaddr_un *un = (struct sockaddr_un *)&sa.ss;
@@ -62,13 +62,13 @@ static void fuzz_sockaddr(const uint8_t *p, size_t n, uint8_t pick) {
     }
     sa.len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
   } else if (pick & 0x80) {
-    struct sockaddr_in in = { .sin_family = AF_INET };
+    struct sockaddr_in in = {.sin_family = AF_INET};
     if (n < 6) return;
     memcpy(&in.sin_addr, p, 4);
     if (scheme != NP_RAW) memcpy(&in.sin_port, p + 4, 2);
     memcpy(&sa.ss, &in, sa.len = sizeof in);
   } else {
-    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
     if (n < 22) return;
     memcpy(&in6.sin6_addr, p, 16);
     if (scheme != NP_RAW) memcpy(&in6.sin6_port, p + 16, 2);

@@ -91,14 +91,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const char letters[] = "clLadnprk";
   np_packitem items[NP_PACK_ITEMS_MAX];
   const char *p = (const char *)data + HEAD, *end = (const char *)data + size, *zero, *bad;
-  np_cond c = { .items = items };
+  np_cond c = {.items = items};
   const char *kind;
   if (size < HEAD) return 0;
   kind = data[0] ? strchr(letters, data[0]) : NULL;
   if (!kind) return 0;
   static const np_condkind kinds[] = {
-    NP_COND_COUNT, NP_COND_LINE, NP_COND_LINE_EOL, NP_COND_ALL, NP_COND_DELIM,
-    NP_COND_NUMBER, NP_COND_PACK, NP_COND_RESP, NP_COND_PEEK,
+    NP_COND_COUNT,  NP_COND_LINE, NP_COND_LINE_EOL, NP_COND_ALL,  NP_COND_DELIM,
+    NP_COND_NUMBER, NP_COND_PACK, NP_COND_RESP,     NP_COND_PEEK,
   };
   c.kind = kinds[kind - letters];
   c.max = data[1] == 255 ? SIZE_MAX : data[1] == 254 ? 1 << 20 : data[1];

@@ -20,26 +20,26 @@ static parse_fn parse_hostport, parse_path, parse_raw, parse_icmp;
 static parse_fn parse_fd, parse_systemd, parse_name;
 
 typedef struct scheme_row {
-  const char *name;   /* without the "://" or ":" that follows */
+  const char *name; /* without the "://" or ":" that follows */
   np_scheme scheme;
-  int type;           /* SOCK_*; 0: opens no socket */
-  const char *sep;    /* what stands between the name and the rest */
+  int type;        /* SOCK_*; 0: opens no socket */
+  const char *sep; /* what stands between the name and the rest */
   parse_fn *parse;
 } scheme_row;
 
 /* In the order of np_scheme; names that are short for others stand below. */
 static const scheme_row schemes[] = {
-  { "tcp", NP_TCP, SOCK_STREAM, "://", parse_hostport },
-  { "udp", NP_UDP, SOCK_DGRAM, "://", parse_hostport },
-  { "tls", NP_TLS, SOCK_STREAM, "://", parse_hostport },
-  { "unix", NP_UNIX, SOCK_STREAM, ":", parse_path },
-  { "unix-dgram", NP_UNIX_DGRAM, SOCK_DGRAM, ":", parse_path },
-  { "unix-seqpacket", NP_UNIX_SEQPACKET, SOCK_SEQPACKET, ":", parse_path },
-  { "raw", NP_RAW, SOCK_RAW, ":", parse_raw },
-  { "fd", NP_FD, 0, ":", parse_fd },
-  { "systemd", NP_SYSTEMD, 0, ":", parse_systemd },
-  { "mem", NP_MEM, 0, ":", parse_name },
-  { "icmp", NP_RAW, SOCK_RAW, ":", parse_icmp },
+  {"tcp", NP_TCP, SOCK_STREAM, "://", parse_hostport},
+  {"udp", NP_UDP, SOCK_DGRAM, "://", parse_hostport},
+  {"tls", NP_TLS, SOCK_STREAM, "://", parse_hostport},
+  {"unix", NP_UNIX, SOCK_STREAM, ":", parse_path},
+  {"unix-dgram", NP_UNIX_DGRAM, SOCK_DGRAM, ":", parse_path},
+  {"unix-seqpacket", NP_UNIX_SEQPACKET, SOCK_SEQPACKET, ":", parse_path},
+  {"raw", NP_RAW, SOCK_RAW, ":", parse_raw},
+  {"fd", NP_FD, 0, ":", parse_fd},
+  {"systemd", NP_SYSTEMD, 0, ":", parse_systemd},
+  {"mem", NP_MEM, 0, ":", parse_name},
+  {"icmp", NP_RAW, SOCK_RAW, ":", parse_icmp},
 };
 
 /* raw:'s names (IANA protocol numbers). */
@@ -47,8 +47,8 @@ static const struct protocol {
   const char *name;
   int number;
 } protocols[] = {
-  { "icmp", 1 }, { "igmp", 2 }, { "tcp", 6 },     { "udp", 17 },   { "gre", 47 },   { "esp", 50 },
-  { "ah", 51 },  { "icmpv6", 58 }, { "ospf", 89 }, { "sctp", 132 }, { "raw", 255 },
+  {"icmp", 1}, {"igmp", 2},    {"tcp", 6},   {"udp", 17},   {"gre", 47},  {"esp", 50},
+  {"ah", 51},  {"icmpv6", 58}, {"ospf", 89}, {"sctp", 132}, {"raw", 255},
 };
 enum { PROTO_ICMPV6 = 58, PROTO_MAX = 255 };
 
@@ -250,7 +250,7 @@ int np_addr_parse(np_addr *a, const char *s, size_t len, np_scheme def, const ch
     if (r->parse == parse_hostport && memmem(s, len, "://", 3))
       return refuse(why, "unknown scheme");
   }
-  *a = (np_addr){ .scheme = r->scheme, .host = s + skip, .port = -1 };
+  *a = (np_addr){.scheme = r->scheme, .host = s + skip, .port = -1};
   return r->parse(a, s + skip, len - skip, why);
 }
 
@@ -327,11 +327,16 @@ static int make_un(const np_addr *a, np_sockaddr *out) {
 }
 
 int np_addr_sockaddr(const np_addr *a, bool v6, np_sockaddr *out) {
-  *out = (np_sockaddr){ .len = 0 };
+  *out = (np_sockaddr){.len = 0};
   switch (a->scheme) {
-    case NP_TCP: case NP_UDP: case NP_TLS: case NP_RAW: return make_in(a, v6, out);
-    case NP_UNIX: case NP_UNIX_DGRAM: case NP_UNIX_SEQPACKET: return make_un(a, out);
-    default: return -EINVAL;
+  case NP_TCP:
+  case NP_UDP:
+  case NP_TLS:
+  case NP_RAW: return make_in(a, v6, out);
+  case NP_UNIX:
+  case NP_UNIX_DGRAM:
+  case NP_UNIX_SEQPACKET: return make_un(a, out);
+  default: return -EINVAL;
   }
 }
 
@@ -353,7 +358,8 @@ static void put_text(out *o, const char *s) { put(o, s, strlen(s)); }
 static void put_number(out *o, uint32_t v) {
   char digits[10];
   size_t i = sizeof digits;
-  do digits[--i] = (char)('0' + v % 10); while ((v /= 10) != 0);
+  do digits[--i] = (char)('0' + v % 10);
+  while ((v /= 10) != 0);
   put(o, digits + i, sizeof digits - i);
 }
 
@@ -370,10 +376,8 @@ static void put_scope(out *o, uint32_t id) {
   char name[IF_NAMESIZE];
   size_t len = if_indextoname(id, name) ? strlen(name) : 0;
   put(o, "%", 1);
-  if (scope_fits(name, len) && read_number(name, len, UINT32_MAX) < 0)
-    put(o, name, len);
-  else
-    put_number(o, id);
+  if (scope_fits(name, len) && read_number(name, len, UINT32_MAX) < 0) put(o, name, len);
+  else put_number(o, id);
 }
 
 static void put_in6(out *o, const struct sockaddr_in6 *in6) {
@@ -389,7 +393,7 @@ static void put_abstract(out *o, const char *s, size_t n) {
   put(o, "@", 1);
   for (size_t i = 0; i < n; i++) {
     unsigned char c = (unsigned char)s[i];
-    char escaped[3] = { '%', hex[c >> 4], hex[c & 15] };
+    char escaped[3] = {'%', hex[c >> 4], hex[c & 15]};
     if (c > ' ' && c < 0x7f && c != '%') put(o, &s[i], 1);
     else put(o, escaped, sizeof escaped);
   }
@@ -424,7 +428,7 @@ static void print_in(out *o, np_scheme scheme, const struct sockaddr *sa) {
 
 int np_addr_print(np_scheme scheme, const struct sockaddr *sa, socklen_t len, char *buf,
                   size_t size) {
-  out o = { .buf = buf, .size = size > 0 ? size - 1 : 0 };
+  out o = {.buf = buf, .size = size > 0 ? size - 1 : 0};
   bool local = schemes[scheme].parse == parse_path;
   sa_family_t family = len >= sizeof sa->sa_family ? sa->sa_family : local ? AF_UNIX : AF_UNSPEC;
   if (family == AF_UNIX) { /* an unnamed sender of a datagram comes with len 0 */

@@ -17,9 +17,16 @@
 #include "core/base.h"
 
 typedef enum np_scheme {
-  NP_TCP, NP_UDP, NP_TLS,
-  NP_UNIX, NP_UNIX_DGRAM, NP_UNIX_SEQPACKET,
-  NP_RAW, NP_FD, NP_SYSTEMD, NP_MEM,
+  NP_TCP,
+  NP_UDP,
+  NP_TLS,
+  NP_UNIX,
+  NP_UNIX_DGRAM,
+  NP_UNIX_SEQPACKET,
+  NP_RAW,
+  NP_FD,
+  NP_SYSTEMD,
+  NP_MEM,
 } np_scheme;
 
 /* A parsed address string. Spans point into the string given. */
@@ -28,8 +35,8 @@ typedef struct np_addr {
   const char *host; /* name, literal without brackets, path (abstract: from the '@'), protocol
                        or systemd name; "" for any */
   size_t host_len;
-  int port;         /* 0..65535; the number for fd: and of raw:'s protocol; -1: there is none */
-  bool literal;     /* an IPv4/IPv6 literal, empty, or raw:'s protocol: never needs a lookup */
+  int port;     /* 0..65535; the number for fd: and of raw:'s protocol; -1: there is none */
+  bool literal; /* an IPv4/IPv6 literal, empty, or raw:'s protocol: never needs a lookup */
 } np_addr;
 
 /* A socket address with its length. */

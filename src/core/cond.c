@@ -17,9 +17,7 @@ static int done(np_cond *c, size_t off, size_t len, size_t take) {
 }
 
 /* The end came before the delimiter: the rest is the frame, as io has it. */
-static int rest(np_cond *c, size_t n) {
-  return n == 0 ? NP_COND_END : done(c, 0, n, n);
-}
+static int rest(np_cond *c, size_t n) { return n == 0 ? NP_COND_END : done(c, 0, n, n); }
 
 /* max + extra without wrapping. */
 static size_t plus(size_t max, size_t extra) {
@@ -42,8 +40,7 @@ static int check_count(np_cond *c, size_t n, bool eof) {
 
 static int check_peek(np_cond *c, size_t n, bool eof) {
   if (c->need > c->max) return -EMSGSIZE;
-  if (n > 0 && (eof || n >= c->need))
-    return done(c, 0, c->need > 0 ? np_min(n, c->need) : n, 0);
+  if (n > 0 && (eof || n >= c->need)) return done(c, 0, c->need > 0 ? np_min(n, c->need) : n, 0);
   return eof ? NP_COND_END : 0;
 }
 
@@ -94,10 +91,10 @@ static int check_delim(np_cond *c, const char *p, size_t n, bool eof) {
 enum { NUMERAL_MAX = 200 }; /* its L_MAXLENNUM */
 
 typedef struct numeral {
-  const char *s;  /* the numeral's first byte */
-  size_t n, i;    /* bytes there; bytes read */
-  bool more;      /* it wants to look at a byte that is not there */
-  bool over;      /* it wants to read a byte past NUMERAL_MAX: io gives up there */
+  const char *s; /* the numeral's first byte */
+  size_t n, i;   /* bytes there; bytes read */
+  bool more;     /* it wants to look at a byte that is not there */
+  bool over;     /* it wants to read a byte past NUMERAL_MAX: io gives up there */
 } numeral;
 
 /* The byte to look at, -1 when there is none: no test accepts that. */
@@ -154,7 +151,7 @@ static int check_number(np_cond *c, const char *p, size_t n, bool eof) {
   while (i < n && i <= c->max && is_blank((unsigned char)p[i])) i++;
   c->scanned = i;
   if (i > c->max) return -EMSGSIZE;
-  r = (numeral){ .s = p + i, .n = n - i };
+  r = (numeral){.s = p + i, .n = n - i};
   read_numeral(&r);
   if (r.more && !eof) return 0;
   if (n == 0) return NP_COND_END;
@@ -211,10 +208,10 @@ static int item_skip(np_cond *c, size_t len, size_t n) {
 
 static int check_item(np_cond *c, const np_packitem *it, const char *p, size_t n) {
   switch (it->kind) {
-    case 'f': return item_skip(c, it->fixed, n);
-    case 'a': return item_skip(c, -c->scanned & (it->size - 1u), n);
-    case 's': return item_prefixed(c, it, p, n);
-    default: return item_zero(c, p, n);
+  case 'f': return item_skip(c, it->fixed, n);
+  case 'a': return item_skip(c, -c->scanned & (it->size - 1u), n);
+  case 's': return item_prefixed(c, it, p, n);
+  default: return item_zero(c, p, n);
   }
 }
 
@@ -263,13 +260,19 @@ static int int_size(const char **f, int def) {
 /* Letters of fixed size; 0 for the others. */
 static int native_size(char letter) {
   switch (letter) {
-    case 'b': case 'B': return 1;
-    case 'h': case 'H': return sizeof(short);
-    case 'l': case 'L': return sizeof(long);
-    case 'j': case 'J': case 'd': case 'n': return 8;
-    case 'T': return sizeof(size_t);
-    case 'f': return sizeof(float);
-    default: return 0;
+  case 'b':
+  case 'B': return 1;
+  case 'h':
+  case 'H': return sizeof(short);
+  case 'l':
+  case 'L': return sizeof(long);
+  case 'j':
+  case 'J':
+  case 'd':
+  case 'n': return 8;
+  case 'T': return sizeof(size_t);
+  case 'f': return sizeof(float);
+  default: return 0;
   }
 }
 
@@ -279,7 +282,7 @@ static bool native_little(void) {
 }
 
 static pack_option bytes_option(char kind, int size) {
-  return (pack_option){ .kind = size < 0 ? '?' : kind, .size = size };
+  return (pack_option){.kind = size < 0 ? '?' : kind, .size = size};
 }
 
 /* lstrlib's getoption; kind '?': bad. */
@@ -288,18 +291,19 @@ static pack_option read_option(compiler *k, const char **f) {
   int size = native_size(letter);
   if (size > 0) return bytes_option('i', size);
   switch (letter) {
-    case 'i': case 'I': return bytes_option('i', int_size(f, sizeof(int)));
-    case 's': return bytes_option('s', int_size(f, sizeof(size_t)));
-    case 'c': return bytes_option('c', format_number(f, -1));
-    case 'x': return bytes_option('x', 1);
-    case 'z': return bytes_option('z', 0);
-    case 'X': return bytes_option('X', 0);
-    case '<': k->little = true; break;
-    case '>': k->little = false; break;
-    case '=': k->little = native_little(); break;
-    case '!': size = k->max_align = int_size(f, NATIVE_ALIGN); break;
-    case ' ': break;
-    default: return bytes_option('?', 0);
+  case 'i':
+  case 'I': return bytes_option('i', int_size(f, sizeof(int)));
+  case 's': return bytes_option('s', int_size(f, sizeof(size_t)));
+  case 'c': return bytes_option('c', format_number(f, -1));
+  case 'x': return bytes_option('x', 1);
+  case 'z': return bytes_option('z', 0);
+  case 'X': return bytes_option('X', 0);
+  case '<': k->little = true; break;
+  case '>': k->little = false; break;
+  case '=': k->little = native_little(); break;
+  case '!': size = k->max_align = int_size(f, NATIVE_ALIGN); break;
+  case ' ': break;
+  default: return bytes_option('?', 0);
   }
   return bytes_option(' ', size);
 }
@@ -320,7 +324,7 @@ static int add_align(compiler *k, int size) {
   int align = size < k->max_align ? size : k->max_align;
   if (align <= 1) return 0;
   if ((align & (align - 1)) != 0) return -EINVAL;
-  return add_item(k, (np_packitem){ .kind = 'a', .size = (uint8_t)align });
+  return add_item(k, (np_packitem){.kind = 'a', .size = (uint8_t)align});
 }
 
 static int compile_option(compiler *k, const char **f) {
@@ -334,18 +338,18 @@ static int compile_option(compiler *k, const char **f) {
   if (o.kind == 'i' || o.kind == 's') err = add_align(k, o.size);
   if (err != 0) return err;
   switch (o.kind) {
-    case ' ': return 0;
-    case 'i': case 'c': case 'x':
-      return add_item(k, (np_packitem){ .kind = 'f', .fixed = (uint32_t)o.size });
-    case 's':
-      return add_item(k, (np_packitem){ 's', .size = (uint8_t)o.size, .little = k->little });
-    case 'z': return add_item(k, (np_packitem){ .kind = 'z' });
-    default: return -EINVAL;
+  case ' ': return 0;
+  case 'i':
+  case 'c':
+  case 'x': return add_item(k, (np_packitem){.kind = 'f', .fixed = (uint32_t)o.size});
+  case 's': return add_item(k, (np_packitem){'s', .size = (uint8_t)o.size, .little = k->little});
+  case 'z': return add_item(k, (np_packitem){.kind = 'z'});
+  default: return -EINVAL;
   }
 }
 
 int np_pack_compile(const char *fmt, np_packitem items[NP_PACK_ITEMS_MAX], const char **bad) {
-  compiler k = { .items = items, .little = native_little(), .max_align = 1 };
+  compiler k = {.items = items, .little = native_little(), .max_align = 1};
   while (*fmt) {
     const char *at = fmt;
     int err = compile_option(&k, &fmt);
@@ -553,23 +557,26 @@ size_t np_resp_unquote(const char *arg, size_t len, char *out) {
 
 int np_cond_check(np_cond *c, const char *p, size_t n, bool eof) {
   switch (c->kind) {
-    case NP_COND_ANY: return check_any(c, n, eof);
-    case NP_COND_COUNT: return check_count(c, n, eof);
-    case NP_COND_LINE: case NP_COND_LINE_EOL: return check_line(c, p, n, eof);
-    case NP_COND_ALL: return check_all(c, n, eof);
-    case NP_COND_DELIM: return check_delim(c, p, n, eof);
-    case NP_COND_NUMBER: return check_number(c, p, n, eof);
-    case NP_COND_PACK: return check_pack(c, p, n, eof);
-    case NP_COND_RESP: return check_resp(c, p, n, eof);
-    case NP_COND_PEEK: return check_peek(c, n, eof);
+  case NP_COND_ANY: return check_any(c, n, eof);
+  case NP_COND_COUNT: return check_count(c, n, eof);
+  case NP_COND_LINE:
+  case NP_COND_LINE_EOL: return check_line(c, p, n, eof);
+  case NP_COND_ALL: return check_all(c, n, eof);
+  case NP_COND_DELIM: return check_delim(c, p, n, eof);
+  case NP_COND_NUMBER: return check_number(c, p, n, eof);
+  case NP_COND_PACK: return check_pack(c, p, n, eof);
+  case NP_COND_RESP: return check_resp(c, p, n, eof);
+  case NP_COND_PEEK: return check_peek(c, n, eof);
   }
   np_assert(!"a condition of no kind");
 }
 
 size_t np_cond_hint(const np_cond *c) {
   switch (c->kind) {
-    case NP_COND_COUNT: case NP_COND_PEEK: return c->need;
-    case NP_COND_PACK: case NP_COND_RESP: return c->aux2;
-    default: return 0;
+  case NP_COND_COUNT:
+  case NP_COND_PEEK: return c->need;
+  case NP_COND_PACK:
+  case NP_COND_RESP: return c->aux2;
+  default: return 0;
   }
 }

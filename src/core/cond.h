@@ -9,18 +9,18 @@
 #include "core/base.h"
 
 typedef enum np_condkind {
-  NP_COND_ANY,     /* at least one byte, at most `need` (0: no cap) */
-  NP_COND_COUNT,   /* exactly `need` bytes, fewer only at the end; 0: "" unless at the end, as io */
-  NP_COND_LINE,    /* up to "\n", which is taken but not in the frame */
-  NP_COND_LINE_EOL,/* up to and including "\n" */
-  NP_COND_ALL,     /* everything until the end */
-  NP_COND_DELIM,   /* up to `delim`, which is taken but not in the frame */
-  NP_COND_NUMBER,  /* what io.read("n") would read: blanks (at most `max`) and at most 200 bytes of
+  NP_COND_ANY,   /* at least one byte, at most `need` (0: no cap) */
+  NP_COND_COUNT, /* exactly `need` bytes, fewer only at the end; 0: "" unless at the end, as io */
+  NP_COND_LINE,  /* up to "\n", which is taken but not in the frame */
+  NP_COND_LINE_EOL, /* up to and including "\n" */
+  NP_COND_ALL,      /* everything until the end */
+  NP_COND_DELIM,    /* up to `delim`, which is taken but not in the frame */
+  NP_COND_NUMBER,   /* what io.read("n") would read: blanks (at most `max`) and at most 200 bytes of
                       numeral; the frame is the numeral, empty where io gives up */
-  NP_COND_PACK,    /* a string.pack record described by `items` */
-  NP_COND_RESP,    /* a RESP2 request: array of bulk strings (the frame begins with '*'), or an
+  NP_COND_PACK,     /* a string.pack record described by `items` */
+  NP_COND_RESP,     /* a RESP2 request: array of bulk strings (the frame begins with '*'), or an
                       inline command line (the frame is the line); empty ones are skipped */
-  NP_COND_PEEK,    /* `need` bytes (fewer at the end; 0: what is there, at least one), none taken */
+  NP_COND_PEEK, /* `need` bytes (fewer at the end; 0: what is there, at least one), none taken */
 } np_condkind;
 
 /* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
@@ -40,19 +40,19 @@ enum { NP_PACK_ITEMS_MAX = 32 };
 typedef struct np_cond {
   /* what is awaited */
   np_condkind kind;
-  size_t need;           /* see the kinds */
-  size_t max;            /* past it the answer is -EMSGSIZE and the bytes stay; delimiters do not
+  size_t need;       /* see the kinds */
+  size_t max;        /* past it the answer is -EMSGSIZE and the bytes stay; delimiters do not
                             count; ANY has none */
-  const char *delim;     /* DELIM: not empty; the caller keeps it alive */
+  const char *delim; /* DELIM: not empty; the caller keeps it alive */
   size_t delim_len;
   const np_packitem *items; /* PACK: the caller keeps it alive */
   int nitems;
   /* state between checks; zero before the first */
-  size_t scanned;        /* bytes that need not be looked at again */
-  size_t aux, aux2;      /* kind's own */
+  size_t scanned;   /* bytes that need not be looked at again */
+  size_t aux, aux2; /* kind's own */
   /* the frame, valid after the check returned 1 (and not the caller's to change before) */
-  size_t off, len;       /* the bytes to give, within the input */
-  size_t take;           /* the bytes to remove from the input; >= off + len, 0 for PEEK */
+  size_t off, len; /* the bytes to give, within the input */
+  size_t take;     /* the bytes to remove from the input; >= off + len, 0 for PEEK */
 } np_cond;
 
 /* 1: the frame is there.  0: more bytes are needed (never when `eof`).  -EMSGSIZE: past `max`.
