@@ -1,0 +1,151 @@
+-- The library in a host program: a C program with two runtimes in one process, each with its own loop and state.
+
+local helper = require "spec.support.helper"
+
+local two_runtimes = [[
+#include <lauxlib.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include "neap.h"
+
+static const char server[] =
+  "local net = require 'neap.net'\n"
+  "local l = assert(net.listen('unix:' .. path))\n"
+  "for _ = 1, 3 do local c <close> = assert(l:accept()) c:write((c:read()):upper(), '\\n') end\n"
+  "l:close() who = 'server'";
+static const char client[] =
+  "local net = require 'neap.net'\n"
+  "for i = 1, 3 do local c <close> = assert(net.connect('unix:' .. path, {timeout = 5}))\n"
+  "  c:write('hello ', i, '\\n') io.write(c:read(), '\\n') end\n"
+  "who = 'client'";
+
+static np_runtime *start(const char *code, const char *path) {
+  np_runtime *rt = np_new(NULL);
+  lua_pushstring(np_lua(rt), path);
+  lua_setglobal(np_lua(rt), "path");
+  if (np_dostring(rt, code) != 0) puts(lua_tostring(np_lua(rt), -1));
+  return rt;
+}
+
+/* One thread drives both by their descriptors. */
+static void drive(np_runtime **rt, int n) {
+  int alive[2] = {1, 1};
+  while (alive[0] || alive[1]) {
+    struct pollfd p[2];
+    int wait = 1000;
+    for (int i = 0; i < n; i++) {
+      int ms = alive[i] ? np_timeout_ms(rt[i]) : -1;
+      p[i] = (struct pollfd){.fd = alive[i] ? np_fd(rt[i]) : -1, .events = POLLIN};
+      if (ms >= 0 && ms < wait) wait = ms;
+    }
+    poll(p, 2, wait);
+    for (int i = 0; i < n; i++)
+      if (alive[i]) alive[i] = np_step(rt[i], 0);
+  }
+}
+
+int main(int argc, char **argv) {
+  signal(SIGPIPE, SIG_IGN);
+  np_runtime *rt[2] = {start(server, argv[1]), NULL};
+  np_step(rt[0], 0);
+  rt[1] = start(client, argv[1]);
+  drive(rt, 2);
+  for (int i = 0; i < 2; i++) {
+    lua_getglobal(np_lua(rt[i]), "who");
+    printf("%s %d\n", lua_tostring(np_lua(rt[i]), -1), np_status(rt[i]));
+    np_free(rt[i]);
+  }
+  return argc != 2;
+}
+]]
+
+local own_state = [[
+#include <lauxlib.h>
+#include <lualib.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+#include "neap.h"
+
+static void *wake(void *rt) {
+  usleep(50000);
+  np_wake(rt);
+  return NULL;
+}
+
+int main(void) {
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  np_runtime *rt = np_new(&(np_config){.L = L, .poll = "uv"});
+  printf("%d\n", np_dostring(rt, "this is not Lua"));
+  puts(lua_tostring(L, -1));
+  lua_settop(L, 0);
+  luaL_loadstring(L, "local a, b = ... print(a, b) require 'neap'.sleep(0.2) return 1");
+  lua_pushinteger(L, 1);
+  lua_pushstring(L, "two");
+  printf("%d\n", np_start(rt, 2));
+  pthread_t t;
+  pthread_create(&t, NULL, wake, rt);
+  np_step(rt, 0);
+  int turns = 0;
+  while (np_step(rt, -1)) turns++;
+  pthread_join(t, NULL);
+  printf("%d woken %d\n", np_status(rt), turns > 0);
+  np_free(rt);
+
+  rt = np_new(&(np_config){.L = L}); /* the state lives on and can have another */
+  np_dostring(rt, "require 'neap'.sleep(100)");
+  np_step(rt, 0);
+  np_cancel(rt);
+  printf("cancelled %d\n", np_run(rt));
+  np_free(rt);
+  luaL_dostring(L, "print(coroutine.isyieldable())");
+  lua_close(L);
+  return 0;
+}
+]]
+
+-- Compiles a program against the library as a stranger would: the header, libneap.a, Lua and libuv.
+local function build(source)
+  local dir = helper.tmpdir()
+  helper.write_file(dir .. "/host.c", source)
+  local out, err, status = helper.run(([[%s -g -Wall -Werror %s -Isrc $(pkg-config --cflags lua5.4 libuv) -o %s/host %s/host.c \
+    %s/libneap.a $(pkg-config --libs lua5.4 libuv) -lm -ldl -lpthread]]):format(
+    helper.cc, helper.cflags, dir, dir, helper.build), { limit = 60 })
+  assert.equal("", out .. err)
+  assert.equal(0, status)
+  return dir .. "/host", dir
+end
+
+describe("a host program", function()
+  it("holds two runtimes that talk to each other", function()
+    local host, dir = build(two_runtimes)
+    local out, err, status = helper.run(host .. " " .. dir .. "/socket")
+    assert.equal("", err)
+    assert.equal("HELLO 1\nHELLO 2\nHELLO 3\nserver 0\nclient 0\n", out)
+    assert.equal(0, status)
+  end)
+
+  it("lends its own state, wakes, cancels, and has its state back", function()
+    local out, err, status = helper.run((build(own_state)))
+    assert.equal("", err)
+    assert.equal([=[-1
+[string "this is not Lua"]:1: syntax error near 'is'
+0
+1	two
+0 woken 1
+cancelled 0
+false
+]=], out)
+    assert.equal(0, status)
+  end)
+
+  it("compiles the header as C++", function()
+    local dir = helper.tmpdir()
+    helper.write_file(dir .. "/h.cc", '#include "neap.h"\nint main() { return np_new == nullptr; }\n')
+    local _, err, status = helper.run("c++ -fsyntax-only -Wall -Wextra -Isrc " .. dir .. "/h.cc")
+    assert.equal("", err)
+    assert.equal(0, status)
+  end)
+end)
