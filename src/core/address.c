@@ -1,4 +1,4 @@
-/* Addresses: strings to parts, parts to socket addresses, socket addresses to strings.
+/* Addresses: strings to parts, parts to socket addresses.  The way back is address_print.c.
  *
  * The schemes are rows of one table, each with the function that parses what follows its name.
  * Nothing here looks a name up; the one question to the system is an interface's number, for
@@ -338,108 +338,6 @@ int np_addr_sockaddr(const np_addr *a, bool v6, np_sockaddr *out) {
   case NP_UNIX_SEQPACKET: return make_un(a, out);
   default: return -EINVAL;
   }
-}
-
-/* ---- printing ---- */
-
-/* snprintf's contract without its cost: a datagram server prints an address per message. */
-typedef struct out {
-  char *buf;
-  size_t size, len; /* len counts what did not fit, too */
-} out;
-
-static void put(out *o, const char *s, size_t n) {
-  if (o->len < o->size) memcpy(o->buf + o->len, s, np_min(n, o->size - o->len));
-  o->len += n;
-}
-
-static void put_text(out *o, const char *s) { put(o, s, strlen(s)); }
-
-static void put_number(out *o, uint32_t v) {
-  char digits[10];
-  size_t i = sizeof digits;
-  do digits[--i] = (char)('0' + v % 10);
-  while ((v /= 10) != 0);
-  put(o, digits + i, sizeof digits - i);
-}
-
-static void put_in(out *o, const struct sockaddr_in *in) {
-  const unsigned char *b = (const unsigned char *)&in->sin_addr;
-  for (int i = 0; i < 4; i++) {
-    if (i > 0) put(o, ".", 1);
-    put_number(o, b[i]);
-  }
-}
-
-/* The name where it reads back as this very interface, else the number. */
-static void put_scope(out *o, uint32_t id) {
-  char name[IF_NAMESIZE];
-  size_t len = if_indextoname(id, name) ? strlen(name) : 0;
-  put(o, "%", 1);
-  if (scope_fits(name, len) && read_number(name, len, UINT32_MAX) < 0) put(o, name, len);
-  else put_number(o, id);
-}
-
-static void put_in6(out *o, const struct sockaddr_in6 *in6) {
-  char text[INET6_ADDRSTRLEN];
-  put(o, "[", 1);
-  put_text(o, inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text));
-  if (in6->sin6_scope_id != 0) put_scope(o, in6->sin6_scope_id);
-  put(o, "]", 1);
-}
-
-static void put_abstract(out *o, const char *s, size_t n) {
-  static const char hex[] = "0123456789abcdef";
-  put(o, "@", 1);
-  for (size_t i = 0; i < n; i++) {
-    unsigned char c = (unsigned char)s[i];
-    char escaped[3] = {'%', hex[c >> 4], hex[c & 15]};
-    if (c > ' ' && c < 0x7f && c != '%') put(o, &s[i], 1);
-    else put(o, escaped, sizeof escaped);
-  }
-}
-
-static void put_un(out *o, const struct sockaddr_un *un, socklen_t len) {
-  size_t head = offsetof(struct sockaddr_un, sun_path);
-  size_t n = len > head ? np_min(len - head, sizeof un->sun_path) : 0;
-  if (n > 0 && un->sun_path[0] == 0) {
-    put_abstract(o, un->sun_path + 1, n - 1);
-  } else if (n > 0) {
-    if (un->sun_path[0] == '@') put_text(o, "./");
-    put(o, un->sun_path, strnlen(un->sun_path, n));
-  }
-}
-
-static void put_scheme(out *o, const scheme_row *r) {
-  put_text(o, r->name);
-  put_text(o, r->sep);
-}
-
-static void print_in(out *o, np_scheme scheme, const struct sockaddr *sa) {
-  bool inet = schemes[scheme].parse == parse_hostport, raw = scheme == NP_RAW;
-  put_scheme(o, &schemes[inet || raw ? scheme : NP_TCP]);
-  if (sa->sa_family == AF_INET) put_in(o, (const struct sockaddr_in *)sa);
-  else put_in6(o, (const struct sockaddr_in6 *)sa);
-  if (raw) return;
-  put(o, ":", 1);
-  put_number(o, ntohs(sa->sa_family == AF_INET ? ((const struct sockaddr_in *)sa)->sin_port
-                                               : ((const struct sockaddr_in6 *)sa)->sin6_port));
-}
-
-int np_addr_print(np_scheme scheme, const struct sockaddr *sa, socklen_t len, char *buf,
-                  size_t size) {
-  out o = {.buf = buf, .size = size > 0 ? size - 1 : 0};
-  bool local = schemes[scheme].parse == parse_path;
-  sa_family_t family = len >= sizeof sa->sa_family ? sa->sa_family : local ? AF_UNIX : AF_UNSPEC;
-  if (family == AF_UNIX) { /* an unnamed sender of a datagram comes with len 0 */
-    put_scheme(&o, &schemes[local ? scheme : NP_UNIX]);
-    put_un(&o, (const struct sockaddr_un *)sa, len);
-  } else if ((family == AF_INET && len >= sizeof(struct sockaddr_in)) ||
-             (family == AF_INET6 && len >= sizeof(struct sockaddr_in6))) {
-    print_in(&o, scheme, sa);
-  }
-  if (size > 0) buf[np_min(o.len, o.size)] = 0;
-  return (int)o.len;
 }
 
 const char *np_scheme_name(np_scheme s) { return schemes[s].name; }

@@ -29,6 +29,10 @@ typedef enum np_scheme {
   NP_MEM,
 } np_scheme;
 
+/* Schemes of host and port; of AF_UNIX. */
+static inline bool np_scheme_inet(np_scheme s) { return s <= NP_TLS; }
+static inline bool np_scheme_local(np_scheme s) { return s >= NP_UNIX && s <= NP_UNIX_SEQPACKET; }
+
 /* A parsed address string. Spans point into the string given. */
 typedef struct np_addr {
   np_scheme scheme;

@@ -1,7 +1,7 @@
 /* Control messages, read and built.
  *
  * The parser trusts no length: each message is clamped to the buffer, its content is copied out by
- * the size it has, and descriptors are either in the result or closed. It asks the kernel nothing. */
+ * the size it has, and descriptors are either in the result or closed. */
 #include "core/cmsg.h"
 
 #include <netinet/in.h>

@@ -1,5 +1,5 @@
-/* Control messages: building and parsing the ancillary data of sendmsg and recvmsg.  Pure over the msghdr;
- * the parser is fuzzed. */
+/* Control messages: building and parsing the ancillary data of sendmsg and recvmsg.  Pure over the
+ * msghdr; the parser is fuzzed. */
 #ifndef NP_CMSG_H
 #define NP_CMSG_H
 
@@ -28,8 +28,8 @@ typedef struct np_ancillary {
   int ttl, tos;               /* -1: not told */
 } np_ancillary;
 
-/* Reads m's control data after recvmsg. Never fails: what it does not know it skips; descriptors past
- * NP_FDS_MAX are closed. */
+/* Reads m's control data after recvmsg. Never fails: what it does not know it skips; descriptors
+ * past NP_FDS_MAX are closed. */
 void np_ancillary_parse(const struct msghdr *m, np_ancillary *a);
 
 /* Closes a's descriptors. */

@@ -1,4 +1,5 @@
-/* One table of error names and texts: codes are -errno, getaddrinfo's (UV_EAI_*) and the NP_E* of base.h. */
+/* One table of error names and texts: codes are -errno, getaddrinfo's (UV_EAI_*) and the NP_E* of
+ * base.h. */
 #ifndef NP_ERROR_H
 #define NP_ERROR_H
 
