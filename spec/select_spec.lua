@@ -90,12 +90,14 @@ describe("select", function()
   end)
 
   it("sees closing as ready", function()
-    local a, b, r = neap.channel(), neap.channel(), {}
+    local a, b, full, r = neap.channel(), neap.channel(), neap.channel(1), {}
+    full:put(0)
     neap.group(function(g)
       g:spawn(function() r[1] = table.pack(neap.select { a, b }) end)
-      g:spawn(function() r[2] = table.pack(neap.select { a, { b, "put", 1 } }) end)
+      g:spawn(function() r[2] = table.pack(neap.select { a, { full, "put", 1 } }) end)
       settle()
       b:close()
+      full:close()
     end)
     assert.same({ 2, nil, n = 2 }, r[1])
     assert.same({ 2, nil, "closed", "EPIPE", n = 4 }, r[2])

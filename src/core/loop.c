@@ -122,8 +122,8 @@ int np_loop_step(np_loop *l, int wait_ms) {
     run_soon(l);
     wait_ms = 0;
   }
-  np_timers_run(l);
-  if (np_soon_any(l)) wait_ms = 0;
+  /* what a timer woke may be ready still after its one drain */
+  if (np_timers_run(l) || np_soon_any(l)) wait_ms = 0;
   int r = l->poll->wait(l, np_timers_wait_ms(l, wait_ms));
   np_timers_run(l);
   return r;

@@ -68,8 +68,8 @@ struct np_loop {
   char *scratch;
 };
 
-/* Fires the timers that are due; the heap's order, then insertion. */
-void np_timers_run(np_loop *l);
+/* Fires the timers that are due; the heap's order, then insertion. True: some fired. */
+bool np_timers_run(np_loop *l);
 int np_timers_wait_ms(np_loop *l, int wait_ms); /* wait_ms capped by the earliest timer, rounded up */
 
 #endif

@@ -87,13 +87,15 @@ uint64_t np_timer_next(np_loop *l) {
   return t ? t->at_ns : NP_NEVER;
 }
 
-void np_timers_run(np_loop *l) {
-  if (l->heap_len == 0) return;
+bool np_timers_run(np_loop *l) {
+  bool fired = false;
+  if (l->heap_len == 0) return fired;
   uint64_t now = np_loop_now(l);
-  if (l->heap[0].key > now) return;
+  if (l->heap[0].key > now) return fired;
   for (;;) {
     np_timer *t = settle(l);
-    if (!t || t->at_ns > now) return;
+    if (!t || t->at_ns > now) return fired;
+    fired = true;
     np_timer_remove(l, t);
     t->fire(t);
     np_loop_event_done(l);
