@@ -28,6 +28,7 @@ int np_fail_text(lua_State *L, const char *name, const char *fmt, ...); /* messa
 
 /* Raises an error object that prints as its message and has .code (what iterators raise). */
 int np_raise(lua_State *L, int code, const char *fmt, ...);
+int np_raise_message(lua_State *L, int idx, const char *name); /* the message string at idx, as it is */
 
 /* Options: raises for a key of the table at idx that is not in the NULL-terminated list, naming all known. */
 void np_check_options(lua_State *L, int idx, const char *const known[]);

@@ -66,13 +66,13 @@ void np_waiter_give(np_waiter *w) {
   } else {
     np_node_remove(&w->node);
   }
-  np_wake(w->task);
+  np_task_wake(w->task);
 }
 
 void np_waiter_poke(np_waiter *w) {
   if (w->select) unlink_all(w->select);
   else np_node_remove(&w->node);
-  np_wake(w->task);
+  np_task_wake(w->task);
 }
 
 void np_waiter_fail(np_waiter *w, int code) {
@@ -80,7 +80,7 @@ void np_waiter_fail(np_waiter *w, int code) {
     np_waiter_poke(w);
   } else {
     np_node_remove(&w->node);
-    np_wake_code(w->task, code);
+    np_task_wake_code(w->task, code);
   }
 }
 

@@ -30,6 +30,7 @@ typedef struct np_waitkind {
   void (*abort)(np_task *t, void *obj);  /* make the object forget this waiter. Called at most once, when a deadline
                                             or cancellation ends the wait; afterwards nobody wakes t for it */
   int (*describe)(void *obj, char *buf, size_t size); /* what is waited on; NULL: nothing to say */
+  bool deaf;                             /* neither deadline nor cancellation ends it: for waits that are sure to end */
 } np_waitkind;
 
 /* The runtime of a Lua state; the calling task, or NULL outside any. */
@@ -42,18 +43,18 @@ np_loop *np_loop_of(lua_State *L);
  * code.  Raises if this coroutine cannot wait here (not a task, a foreign resume, table.sort ...). */
 np_task *np_op_begin(lua_State *L, const char *what);
 
-/* Suspends the calling task until np_wake, the instant `deadline_ns` (NP_NEVER: none), a deadline scope, or
+/* Suspends the calling task until np_task_wake, the instant `deadline_ns` (NP_NEVER: none), a deadline scope, or
  * cancellation.  Use as `return np_wait(...)`.  k runs when the task is resumed; it calls np_woken first. */
 int np_wait(lua_State *L, const np_waitkind *kind, void *obj, uint64_t deadline_ns, lua_KContext ctx, lua_KFunction k);
 
-/* Why k runs: 0 (straight call, or woken by its object), -ETIMEDOUT (deadline), or the code given to np_wake_code.
+/* Why k runs: 0 (straight call, or woken by its object), -ETIMEDOUT (deadline), or the code given to np_task_wake_code.
  * Raises neap.cancelled when the task was cancelled while it waited.  The wake decides: a task that its object has woken
  * completes this call even if a deadline or a cancellation comes before it runs; those count from its next wait. */
 int np_woken(lua_State *L);
 
 /* Puts a waiting task on the ready queue; its object must have forgotten it already (one waiter, one wake). */
-void np_wake(np_task *t);
-void np_wake_code(np_task *t, int code);
+void np_task_wake(np_task *t);
+void np_task_wake_code(np_task *t, int code);
 
 /* A place in an object's queue of waiters.  A task waits for one thing at a time, so it brings one of its own; select
  * brings one per case (bindings/select.h). */
@@ -74,6 +75,15 @@ lua_State *np_task_thread(np_task *t);
 bool np_slice_over(lua_State *L);
 int np_give_way(lua_State *L, lua_KContext ctx, lua_KFunction k);
 
+/* The usual end of a call that succeeded: its nresults are on top; gives way first if the slice is over. */
+int np_done(lua_State *L, int nresults);
+
+/* For an abort function: why the wait ends, -ETIMEDOUT or -ECANCELED. */
+int np_task_cause(const np_task *t);
+
+/* nil, "closed", "ECANCELED": what waiters and callers of an object closed by our own side get. */
+int np_fail_closed(lua_State *L, uint8_t *streak);
+
 /* A failure that returns at once (closed or failed object, expired scope): gives way, counts on *streak, and at 100 in
  * a row raises instead. Use as `return np_fail_streak(...)`; success resets *streak to 0. */
 int np_fail_code(lua_State *L, int code, uint8_t *streak, const char *fmt, ...);
@@ -85,6 +95,9 @@ np_task *np_task_spawn(lua_State *L, int nargs);
 /* The instant that an options table's `timeout` (seconds) at idx means, else now + default_s (negative: none). Raises
  * on a bad value. idx may be none or nil. */
 uint64_t np_deadline_opt(lua_State *L, int idx, double default_s);
+
+uint64_t np_seconds_ns(double s);
+uint64_t np_deadline_after(np_loop *l, uint64_t ns); /* now + ns; NP_NEVER stays */
 
 /* Seconds as scripts give them -> ns, rounded up; NP_NEVER for infinity; raises for NaN and negatives. */
 uint64_t np_check_seconds(lua_State *L, int idx);

@@ -1,0 +1,267 @@
+/* The relay: coroutine.* that let the scheduler's waits pass through user coroutines.
+ *
+ * A wait yields every coroutine of the task's chain out to the scheduler, and is resumed inwards again; a user's
+ * own yield goes one level, as always.  A coroutine on a chain, even a waiting one, has status "normal": nobody else can
+ * resume or close it, so no wake-up is stolen. Texts and results are stock Lua's (lcorolib.c). */
+#include <stdlib.h>
+
+#include <lualib.h>
+
+#include "bindings/task_impl.h"
+
+static lua_State *get_co(lua_State *L) {
+  lua_State *co = lua_tothread(L, 1);
+  luaL_argexpected(L, co, 1, "coroutine");
+  return co;
+}
+
+static bool on_chain(lua_State *co) { return *(np_task **)lua_getextraspace(co) != NULL; }
+
+/* Puts co on the chain of L's task. Outside tasks there is no chain, and everything is as in stock Lua. */
+static np_task *enter(lua_State *L, lua_State *co) {
+  np_task *t = np_task_of(L);
+  if (!t) return NULL;
+  if (t->depth == t->chain_cap) {
+    int cap = t->chain_cap ? t->chain_cap * 2 : 4;
+    lua_State **chain = realloc(t->chain, (size_t)cap * sizeof *chain);
+    if (!chain) luaL_error(L, "not enough memory");
+    t->chain = chain;
+    t->chain_cap = (uint16_t)cap;
+  }
+  if (lua_status(co) == LUA_YIELD) np_scopes_unpark(L, t, co);
+  t->chain[t->depth++] = co;
+  if (!lua_isyieldable(L)) t->stuck++;
+  *(np_task **)lua_getextraspace(co) = t;
+  return t;
+}
+
+static void leave(lua_State *L, np_task *t, lua_State *co, int status) {
+  if (!t) return;
+  np_assert(t->depth > 0 && t->chain[t->depth - 1] == co);
+  t->depth--;
+  if (!lua_isyieldable(L)) t->stuck--;
+  *(np_task **)lua_getextraspace(co) = NULL;
+  np_scopes_park(L, t, co, status != LUA_YIELD);
+}
+
+/* What lua_resume said: RELAY (the scheduler wants the whole chain suspended), or as stock's auxresume: the number of
+ * results moved to L, or -1 with the error on L. */
+enum { RELAY = -2 };
+static int settle(lua_State *L, lua_State *co, int status, int nres) {
+  np_task *t = np_task_of(L);
+  if (status == LUA_YIELD && t && t->suspending) return RELAY;
+  leave(L, t, co, status);
+  if (np_likely(status == LUA_OK || status == LUA_YIELD)) {
+    if (np_unlikely(!lua_checkstack(L, nres + 1))) {
+      lua_pop(co, nres);
+      lua_pushliteral(L, "too many results to resume");
+      return -1;
+    }
+    lua_xmove(co, L, nres);
+    return nres;
+  }
+  lua_xmove(co, L, 1);
+  return -1;
+}
+
+static int start(lua_State *L, lua_State *co, int narg) {
+  if (np_unlikely(on_chain(co) && lua_status(co) == LUA_YIELD)) {
+    lua_pushliteral(L, "cannot resume non-suspended coroutine");
+    return -1;
+  }
+  if (np_unlikely(!lua_checkstack(co, narg))) {
+    lua_pushliteral(L, "too many arguments to resume");
+    return -1;
+  }
+  if (np_unlikely(on_chain(co) || L == co)) { /* running or normal: lua_resume has the right words */
+    int nres;
+    lua_xmove(L, co, narg);
+    int status = lua_resume(co, L, narg, &nres);
+    (void)status;
+    lua_xmove(co, L, 1);
+    return -1;
+  }
+  enter(L, co);
+  lua_xmove(L, co, narg);
+  int nres, status = lua_resume(co, L, narg, &nres);
+  return settle(L, co, status, nres);
+}
+
+static int go_on(lua_State *L, lua_State *co) {
+  int nres, status = lua_resume(co, L, 0, &nres);
+  return settle(L, co, status, nres);
+}
+
+/* resume: the coroutine is at stack index 1. */
+static int k_resume(lua_State *L, int status, lua_KContext ctx);
+static int end_resume(lua_State *L, int r) {
+  if (r == RELAY) return lua_yieldk(L, 0, 0, k_resume);
+  lua_pushboolean(L, r >= 0);
+  lua_insert(L, r >= 0 ? -(r + 1) : -2);
+  return r >= 0 ? r + 1 : 2;
+}
+static int k_resume(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  return end_resume(L, go_on(L, lua_tothread(L, 1)));
+}
+static int f_resume(lua_State *L) {
+  lua_State *co = get_co(L);
+  return end_resume(L, start(L, co, lua_gettop(L) - 1));
+}
+
+/* wrap: the coroutine is upvalue 1; errors propagate with where they passed, and their traceback is kept. */
+static int k_wrap(lua_State *L, int status, lua_KContext ctx);
+
+static int wrap_error(lua_State *L, lua_State *co) {
+  int stat = lua_status(co);
+  bool died = stat != LUA_OK && stat != LUA_YIELD;
+  bool cancelled = np_is_cancelled(L, -1);
+  if (died && !cancelled) {
+    luaL_traceback(L, co, NULL, 0);
+    lua_pushliteral(L, "\n");
+    np_push_stitch(L, -3);
+    lua_concat(L, 3);
+    np_stitch_set(L, -2);
+  }
+  if (died) { /* as stock: close what it left open, the error may change */
+    np_runtime *rt = np_runtime_of(L);
+    rt->closing++;
+    lua_resetthread(co);
+    rt->closing--;
+    lua_xmove(co, L, 1);
+  }
+  if (stat != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+    np_push_stitch(L, -2 + 1);
+    luaL_where(L, 1);
+    lua_pushvalue(L, -3);
+    lua_concat(L, 2);
+    lua_insert(L, -2);
+    if (died) np_stitch_set(L, -2);
+    else lua_pop(L, 1);
+  }
+  return lua_error(L);
+}
+
+static int end_wrap(lua_State *L, lua_State *co, int r) {
+  if (r == RELAY) return lua_yieldk(L, 0, 0, k_wrap);
+  return np_likely(r >= 0) ? r : wrap_error(L, co);
+}
+static int k_wrap(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  return end_wrap(L, co, go_on(L, co));
+}
+static int auxwrap(lua_State *L) {
+  lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+  return end_wrap(L, co, start(L, co, lua_gettop(L)));
+}
+
+static int f_create(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_State *co = lua_newthread(L);
+  *(np_task **)lua_getextraspace(co) = NULL;
+  lua_pushvalue(L, 1);
+  lua_xmove(L, co, 1);
+  return 1;
+}
+
+static int f_wrap(lua_State *L) {
+  f_create(L);
+  lua_pushcclosure(L, auxwrap, 1);
+  return 1;
+}
+
+static bool is_body(lua_State *L) {
+  np_task *t = np_task_of(L);
+  return t && t->T == L;
+}
+
+static int f_yield(lua_State *L) {
+  if (is_body(L)) return luaL_error(L, "attempt to yield from outside a coroutine");
+  return lua_yield(L, lua_gettop(L));
+}
+
+typedef enum costate { CO_RUN, CO_DEAD, CO_SUSPENDED, CO_NORMAL } costate;
+static const char *const state_names[] = { "running", "dead", "suspended", "normal" };
+
+static costate state_of(lua_State *L, lua_State *co) {
+  if (L == co) return CO_RUN;
+  if (on_chain(co)) return CO_NORMAL;
+  switch (lua_status(co)) {
+    case LUA_YIELD: return CO_SUSPENDED;
+    case LUA_OK: {
+      lua_Debug ar;
+      if (lua_getstack(co, 0, &ar)) return CO_NORMAL;
+      return lua_gettop(co) == 0 ? CO_DEAD : CO_SUSPENDED;
+    }
+    default: return CO_DEAD;
+  }
+}
+
+static int f_status(lua_State *L) {
+  lua_pushstring(L, state_names[state_of(L, get_co(L))]);
+  return 1;
+}
+
+static int f_isyieldable(lua_State *L) {
+  lua_State *co = lua_isnone(L, 1) ? L : get_co(L);
+  lua_pushboolean(L, !is_body(co) && lua_isyieldable(co));
+  return 1;
+}
+
+static int f_running(lua_State *L) {
+  int is_main = lua_pushthread(L);
+  lua_pushboolean(L, is_main || is_body(L));
+  return 2;
+}
+
+static int f_close(lua_State *L) {
+  lua_State *co = get_co(L);
+  costate state = state_of(L, co);
+  if (state != CO_DEAD && state != CO_SUSPENDED)
+    return luaL_error(L, "cannot close a %s coroutine", state_names[state]);
+  np_runtime *rt = np_runtime_of(L);
+  rt->closing++;
+  int status = lua_resetthread(co);
+  rt->closing--;
+  lua_pushboolean(L, status == LUA_OK);
+  if (status == LUA_OK) return 1;
+  lua_xmove(co, L, 1);
+  return 2;
+}
+
+static const luaL_Reg co_funcs[] = {
+  { "create", f_create }, { "resume", f_resume }, { "running", f_running }, { "status", f_status }, { "wrap", f_wrap },
+  { "yield", f_yield }, { "isyieldable", f_isyieldable }, { "close", f_close }, { NULL, NULL },
+};
+
+/* Puts the relay's functions into the coroutine table; the stock ones are kept in the registry for the way back. */
+static const char key_stock = 'k';
+
+void np_coroutine_install(lua_State *L) {
+  lua_getglobal(L, LUA_COLIBNAME);
+  lua_newtable(L);
+  for (const luaL_Reg *r = co_funcs; r->name; r++) {
+    lua_getfield(L, -2, r->name);
+    lua_setfield(L, -2, r->name);
+    lua_pushcfunction(L, r->func);
+    lua_setfield(L, -3, r->name);
+  }
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_stock);
+  lua_pop(L, 1);
+}
+
+void np_coroutine_restore(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_stock) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_getglobal(L, LUA_COLIBNAME);
+  for (const luaL_Reg *r = co_funcs; r->name; r++) {
+    lua_getfield(L, -2, r->name);
+    lua_setfield(L, -2, r->name);
+  }
+  lua_pop(L, 2);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_stock);
+}

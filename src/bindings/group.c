@@ -1,0 +1,284 @@
+/* Groups: tasks that end before the function that opened them returns; the first error ends the others.
+ *
+ * Also here: cancellation as tasks feel it (the error value neap.cancelled), and the stitched traceback, which is
+ * kept beside an error value while it travels between tasks and coroutines. */
+#include "bindings/modules.h"
+#include "bindings/task_impl.h"
+
+const char np_key_cancelled = 'c', np_key_stitch = 's';
+
+/* The error value. */
+
+static int cancelled_tostring(lua_State *L) {
+  lua_pushliteral(L, "cancelled");
+  return 1;
+}
+
+static void push_cancelled(lua_State *L) {
+  luaL_checkstack(L, 4, NULL);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &np_key_cancelled) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_createtable(L, 0, 2);
+  lua_pushcfunction(L, cancelled_tostring);
+  lua_setfield(L, -2, "__tostring");
+  lua_pushliteral(L, "neap.cancelled");
+  lua_setfield(L, -2, "__name");
+  lua_setmetatable(L, -2);
+  lua_pushliteral(L, "ECANCELED");
+  lua_setfield(L, -2, "code");
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_cancelled);
+}
+
+int np_raise_cancelled(lua_State *L) {
+  push_cancelled(L);
+  return lua_error(L);
+}
+
+bool np_is_cancelled(lua_State *L, int idx) {
+  idx = lua_absindex(L, idx);
+  if (lua_type(L, idx) != LUA_TTABLE) return false;
+  push_cancelled(L);
+  bool same = lua_rawequal(L, idx, -1);
+  lua_pop(L, 1);
+  return same;
+}
+
+/* Stitching: registry[stitch] = { error value, text }. */
+
+void np_stitch_set(lua_State *L, int err_idx) {
+  err_idx = lua_absindex(L, err_idx);
+  lua_createtable(L, 2, 0);
+  lua_pushvalue(L, err_idx);
+  lua_rawseti(L, -2, 1);
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, 2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_stitch);
+}
+
+void np_push_stitch(lua_State *L, int err_idx) {
+  err_idx = lua_absindex(L, err_idx);
+  luaL_checkstack(L, 6, NULL);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &np_key_stitch) == LUA_TTABLE) {
+    lua_rawgeti(L, -1, 1);
+    bool same = lua_rawequal(L, -1, err_idx);
+    lua_pop(L, 1);
+    if (same) {
+      lua_rawgeti(L, -1, 2);
+      lua_remove(L, -2);
+      return;
+    }
+  }
+  lua_pop(L, 1);
+  lua_pushliteral(L, "");
+}
+
+int np_stitch_handler(lua_State *L) {
+  if (np_is_cancelled(L, 1)) return 1;
+  np_push_stitch(L, 1);
+  bool first = lua_rawlen(L, -1) == 0;
+  luaL_traceback(L, L, NULL, 1);
+  if (!first) {
+    lua_pushliteral(L, "\n");
+    lua_insert(L, -2);
+    lua_concat(L, 3);
+  } else {
+    lua_remove(L, -2);
+  }
+  np_stitch_set(L, 1);
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* Cancellation. */
+
+void np_cancel_scope(np_task *t, np_scope *s) {
+  if (s->stage != NP_CALM) return;
+  s->stage = NP_REQUESTED;
+  np_task_interrupt(t);
+}
+
+void np_group_cancel(np_group *g) {
+  g->cancelled = true;
+  for (np_node *n = g->children.next; n != &g->children; n = n->next)
+    np_cancel_scope(np_container(n, np_task, sibling), &np_container(n, np_task, sibling)->root);
+  if (g->owner && np_node_linked(&g->scope.node)) np_cancel_scope(g->owner, &g->scope);
+}
+
+/* Groups. */
+
+np_group *np_group_new(lua_State *L, np_task *owner) {
+  np_group *g = np_new_object(L, &np_group_type, sizeof *g, 2);
+  g->owner = owner;
+  np_node_init(&g->children);
+  np_node_init(&g->scope.node);
+  return g;
+}
+
+void np_group_add(np_group *g, np_task *t) {
+  t->home = g;
+  g->nchildren++;
+  np_node_append(&g->children, &t->sibling);
+  if (g->cancelled) t->root.stage = NP_REQUESTED;
+}
+
+static void push_group(lua_State *L, np_group *g) { lua_rawgetp(L, LUA_REGISTRYINDEX, g); }
+
+void np_group_fail(lua_State *L, np_group *g) {
+  lua_checkstack(L, 4);
+  push_group(L, g);
+  bool keep = g->failed;
+  if (keep) {
+    lua_getiuservalue(L, -1, 1);
+    keep = !np_is_cancelled(L, -1);
+    lua_pop(L, 1);
+  }
+  if (!keep) {
+    g->failed = true;
+    lua_insert(L, -3);
+    lua_setiuservalue(L, -3, 2);
+    lua_setiuservalue(L, -2, 1);
+    lua_pop(L, 1);
+  } else {
+    lua_pop(L, 3);
+  }
+  np_group_cancel(g);
+}
+
+void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver) {
+  np_node_remove(&t->sibling);
+  g->nchildren--;
+  if (deliver && t->outcome == NP_RAISED && lua_touserdata(L, 1) == t) {
+    lua_getiuservalue(L, 1, NP_TASK_RESULT);
+    lua_getiuservalue(L, 1, NP_TASK_TRACE);
+    np_group_fail(L, g);
+  }
+  if (g->nchildren == 0 && g->owner_waits) {
+    g->owner_waits = false;
+    np_task_wake(g->owner);
+  }
+}
+
+void np_group_children_abort(np_task *t, void *obj) {
+  (void)t;
+  ((np_group *)obj)->owner_waits = false;
+}
+static const np_waitkind children_wait = { "the tasks of its group", false, np_group_children_abort, NULL, false };
+static const np_waitkind children_end = { "the cancelled tasks of its group", false, np_group_children_abort, NULL, true };
+
+int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
+  g->owner_waits = true;
+  return np_wait(L, g->ended_by ? &children_end : &children_wait, g, NP_NEVER, ctx, k);
+}
+
+np_group *np_nearest_group(lua_State *L, np_task *t) {
+  for (np_node *n = t->scopes.next; n != &t->root.node; n = n->next) {
+    np_scope *s = np_container(n, np_scope, node);
+    if (s->kind == NP_SCOPE_CANCEL) return np_container(s, np_group, scope);
+  }
+  if (!t->is_group) return t->home;
+  if (!t->own) {
+    t->own = np_group_new(L, t);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, t->own);
+  }
+  return t->own;
+}
+
+static void forget_group(lua_State *L, np_group *g) {
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
+}
+
+static int raise_failure(lua_State *L) {
+  lua_getiuservalue(L, 1, 1);
+  lua_getiuservalue(L, 1, 2);
+  np_stitch_set(L, -2);
+  return lua_error(L);
+}
+
+/* Stack: group, handler, results of the body. */
+static int k_children(lua_State *L, int status, lua_KContext ctx) {
+  np_group *g = lua_touserdata(L, 1);
+  np_task *t = np_task_of(L);
+  if (status == LUA_YIELD && t->woken) {
+    g->ended_by = t->woken;
+    t->woken = 0;
+    np_scope_delivered(t);
+    np_group_cancel(g);
+  }
+  if (g->nchildren > 0) return np_group_wait(L, g, ctx, k_children);
+  forget_group(L, g);
+  if (g->failed) return raise_failure(L);
+  if (g->ended_by == NP_WOKEN_CANCEL) return np_raise_cancelled(L);
+  if (g->ended_by) return np_fail(L, g->ended_by, "group");
+  return lua_gettop(L) - 2;
+}
+
+static int k_group(lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  np_group *g = lua_touserdata(L, 1);
+  np_scope_close(&g->scope);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    bool by_us = g->scope.stage != NP_CALM && np_is_cancelled(L, -1);
+    if (!by_us) {
+      np_push_stitch(L, -1);
+      np_group_fail(L, g);
+    }
+    np_group_cancel(g);
+  }
+  np_task_of(L)->woken = 0;
+  return k_children(L, LUA_OK, 0);
+}
+
+/* group(f): f(g)'s results after all tasks spawned inside have ended; the first error cancels the rest and is raised. */
+static int f_group(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  np_task *t = np_op_begin(L, "group");
+  np_group *g = np_group_new(L, t);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
+  lua_insert(L, 1);
+  lua_pushcfunction(L, np_stitch_handler);
+  lua_insert(L, 2);
+  lua_pushvalue(L, 1);
+  np_scope_open(L, t, &g->scope, NP_SCOPE_CANCEL, NP_NEVER);
+  return k_group(L, lua_pcallk(L, 1, LUA_MULTRET, 2, 0, k_group), 0);
+}
+
+static int g_spawn(lua_State *L) {
+  np_group *g = np_check_object(L, 1, &np_group_type);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, g);
+  if (lua_isnil(L, -1)) return luaL_error(L, "the group has ended");
+  lua_pop(L, 1);
+  np_task_new(L, np_runtime_of(L), g, lua_gettop(L) - 2);
+  return 1;
+}
+
+static int g_cancel(lua_State *L) {
+  np_group *g = np_check_object(L, 1, &np_group_type);
+  np_group_cancel(g);
+  return 0;
+}
+
+static int g_tostring(lua_State *L) {
+  np_group *g = np_check_object(L, 1, &np_group_type);
+  lua_pushfstring(L, "neap.group{%d tasks%s}", (int)g->nchildren, g->cancelled ? " cancelled" : "");
+  return 1;
+}
+
+const np_type np_group_type = {
+  .name = "neap.group",
+  .methods = (const luaL_Reg[]){ { "spawn", g_spawn }, { "cancel", g_cancel }, { NULL, NULL } },
+  .meta = (const luaL_Reg[]){ { "__tostring", g_tostring }, { NULL, NULL } },
+};
+
+int luaopen_neap_group_core(lua_State *L) {
+  static const luaL_Reg funcs[] = { { "group", f_group }, { NULL, NULL } };
+  luaL_newlib(L, funcs);
+  push_cancelled(L);
+  lua_setfield(L, -2, "cancelled");
+  return 1;
+}

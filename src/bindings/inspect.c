@@ -1,0 +1,167 @@
+/* Looking inside: the tasks of a runtime, what each waits for and where, and the counts of what lives. */
+#include <stdio.h>
+
+#include "bindings/modules.h"
+#include "bindings/task_impl.h"
+#include "core/stream.h"
+
+/* Calls f for every task below g, groups of tasks included. */
+typedef void task_fn(lua_State *L, np_task *t, void *ctx);
+
+static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx);
+
+static void each_task(lua_State *L, np_task *t, task_fn *f, void *ctx) {
+  f(L, t, ctx);
+  for (np_node *n = t->scopes.next; n != &t->root.node; n = n->next) {
+    np_scope *s = np_container(n, np_scope, node);
+    if (s->kind == NP_SCOPE_CANCEL) each_in(L, np_container(s, np_group, scope), f, ctx);
+  }
+  if (t->obj && t->kind && t->kind->abort == np_group_children_abort && t->obj != t->own) each_in(L, t->obj, f, ctx);
+  if (t->own) each_in(L, t->own, f, ctx);
+}
+
+static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx) {
+  for (np_node *n = g->children.next, *next; n != &g->children; n = next) {
+    next = n->next;
+    each_task(L, np_container(n, np_task, sibling), f, ctx);
+  }
+}
+
+static void push_wait(lua_State *L, np_task *t) {
+  char what[256] = "";
+  if (t->kind && t->kind->describe) t->kind->describe(t->obj, what, sizeof what);
+  if (!t->kind) lua_pushnil(L);
+  else lua_pushfstring(L, "%s%s%s", t->kind->what, *what ? " " : "", what);
+}
+
+/* "file:line" of the innermost Lua frame of a task that does not run; "" if there is none. */
+static void push_where(lua_State *L, np_task *t) {
+  lua_Debug ar;
+  for (int d = t->depth; d >= 0; d--) {
+    lua_State *co = d > 0 ? t->chain[d - 1] : t->T;
+    for (int level = 0; lua_getstack(co, level, &ar); level++) {
+      lua_getinfo(co, "Sl", &ar);
+      if (ar.currentline > 0) {
+        lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+        return;
+      }
+    }
+  }
+  lua_pushliteral(L, "");
+}
+
+static void list_task(lua_State *L, np_task *t, void *ctx) {
+  (void)ctx;
+  luaL_checkstack(L, 6, NULL);
+  lua_createtable(L, 0, 5);
+  np_push_task(L, t);
+  lua_getiuservalue(L, -1, NP_TASK_NAME);
+  lua_setfield(L, -3, "name");
+  lua_setfield(L, -2, "task");
+  lua_pushinteger(L, t->id);
+  lua_setfield(L, -2, "id");
+  lua_pushstring(L, t->state == NP_RUNNING ? "running" : t->state == NP_READY ? "ready" : "waiting");
+  lua_setfield(L, -2, "state");
+  push_wait(L, t);
+  lua_setfield(L, -2, "waiting");
+  push_where(L, t);
+  lua_setfield(L, -2, "where");
+  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+}
+
+/* tasks(): a list of { task, id, name, state = "running" | "ready" | "waiting", waiting = "read ...", where = "file:line" }. */
+static int f_tasks(lua_State *L) {
+  np_runtime *rt = np_runtime_of(L);
+  lua_newtable(L);
+  each_in(L, rt->main, list_task, NULL);
+  return 1;
+}
+
+/* stats(): counts of what lives now. */
+static int f_stats(lua_State *L) {
+  np_runtime *rt = np_runtime_of(L);
+  size_t objects = 0;
+  np_node *list = np_loop_objects(rt->loop);
+  for (np_node *n = list->next; n != list; n = n->next) objects++;
+  lua_createtable(L, 0, 6);
+  lua_pushinteger(L, (lua_Integer)rt->ntasks);
+  lua_setfield(L, -2, "tasks");
+  lua_pushinteger(L, (lua_Integer)rt->nready);
+  lua_setfield(L, -2, "ready");
+  lua_pushinteger(L, (lua_Integer)objects);
+  lua_setfield(L, -2, "objects");
+  lua_pushinteger(L, (lua_Integer)np_linger_count(rt->loop));
+  lua_setfield(L, -2, "lingering");
+  lua_pushinteger(L, rt->npool);
+  lua_setfield(L, -2, "threads_pooled");
+  lua_pushinteger(L, (lua_Integer)lua_gc(L, LUA_GCCOUNT) * 1024);
+  lua_setfield(L, -2, "lua_bytes");
+  return 1;
+}
+
+/* objects(): a list of one line per live object of the core. */
+static int f_objects(lua_State *L) {
+  np_runtime *rt = np_runtime_of(L);
+  np_node *list = np_loop_objects(rt->loop);
+  lua_newtable(L);
+  lua_Integer i = 0;
+  for (np_node *n = list->next; n != list; n = n->next) {
+    np_object *o = np_container(n, np_object, node);
+    char text[512] = "";
+    if (o->type->describe) o->type->describe(o, text, sizeof text);
+    lua_pushfstring(L, "%s{%s}", o->type->name, text);
+    lua_rawseti(L, -2, ++i);
+  }
+  return 1;
+}
+
+/* traceback(task [, message]): of its innermost coroutine first. */
+static int f_traceback(lua_State *L) {
+  np_task *t = np_check_object(L, 1, &np_task_type);
+  const char *msg = luaL_optstring(L, 2, NULL);
+  if (t->state == NP_ENDED) {
+    if (lua_getiuservalue(L, 1, NP_TASK_TRACE) == LUA_TSTRING) return 1;
+    lua_pushfstring(L, "%s%s", msg ? msg : "", "(the task has ended)");
+    return 1;
+  }
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (int d = t->depth; d >= 0; d--) {
+    luaL_traceback(L, d > 0 ? t->chain[d - 1] : t->T, d == t->depth ? msg : NULL, 0);
+    luaL_addvalue(&b);
+    if (d > 0) luaL_addchar(&b, '\n');
+  }
+  luaL_pushresult(&b);
+  return 1;
+}
+
+static void deadlock_line(lua_State *L, np_task *t, void *ctx) {
+  luaL_Buffer *b = ctx;
+  np_push_task(L, t);
+  lua_getiuservalue(L, -1, NP_TASK_NAME);
+  const char *name = lua_tostring(L, -1);
+  push_wait(L, t);
+  push_where(L, t);
+  lua_pushfstring(L, "\n\ttask %d%s%s: %s at %s", (int)t->id, name ? " " : "", name ? name : "",
+                  lua_isnil(L, -2) ? "?" : lua_tostring(L, -2), lua_tostring(L, -1));
+  lua_replace(L, -5);
+  lua_pop(L, 3);
+  luaL_addvalue(b);
+}
+
+int np_inspect_deadlock(lua_State *L) {
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  luaL_addstring(&b, "deadlock: every task waits, and nothing outside can wake any of them");
+  each_in(L, np_runtime_of(L)->main, deadlock_line, &b);
+  luaL_pushresult(&b);
+  return 1;
+}
+
+int luaopen_neap_inspect_core(lua_State *L) {
+  static const luaL_Reg funcs[] = {
+    { "tasks", f_tasks }, { "stats", f_stats }, { "objects", f_objects }, { "traceback", f_traceback }, { NULL, NULL },
+  };
+  luaL_newlib(L, funcs);
+  return 1;
+}

@@ -1,0 +1,16 @@
+/* The table of C modules.  A new binding adds its declaration and its row; runtime.c puts them into package.preload. */
+#include "bindings/modules.h"
+
+const luaL_Reg np_modules[] = {
+  { "neap.channel.core", luaopen_neap_channel_core },
+  { "neap.event.core", luaopen_neap_event_core },
+  { "neap.group.core", luaopen_neap_group_core },
+  { "neap.inspect.core", luaopen_neap_inspect_core },
+  { "neap.runtime.core", luaopen_neap_runtime_core },
+  { "neap.scope.core", luaopen_neap_scope_core },
+  { "neap.select.core", luaopen_neap_select_core },
+  { "neap.semaphore.core", luaopen_neap_semaphore_core },
+  { "neap.stream.core", luaopen_neap_stream_core },
+  { "neap.task.core", luaopen_neap_task_core },
+  { NULL, NULL },
+};

@@ -1,0 +1,20 @@
+/* The C modules behind the standard library: a declaration here and a row in modules.c for each. */
+#ifndef NP_MODULES_H
+#define NP_MODULES_H
+
+#include <lauxlib.h>
+
+int luaopen_neap_channel_core(lua_State *L);
+int luaopen_neap_event_core(lua_State *L);
+int luaopen_neap_group_core(lua_State *L);
+int luaopen_neap_inspect_core(lua_State *L);
+int luaopen_neap_runtime_core(lua_State *L);
+int luaopen_neap_scope_core(lua_State *L);
+int luaopen_neap_select_core(lua_State *L);
+int luaopen_neap_semaphore_core(lua_State *L);
+int luaopen_neap_stream_core(lua_State *L);
+int luaopen_neap_task_core(lua_State *L);
+
+extern const luaL_Reg np_modules[]; /* ends with NULLs */
+
+#endif

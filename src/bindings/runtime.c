@@ -1,0 +1,354 @@
+/* A runtime: a Lua state, a loop and a scheduler joined; the turns it makes, and how it ends.
+ *
+ * It ends when the main group has no tasks left, the exit functions have run and nothing lingers.  When every task
+ * waits and nothing outside can wake any of them, it says so and fails instead of waiting for ever. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lualib.h>
+
+#include "bindings/baked.h"
+#include "bindings/modules.h"
+#include "bindings/task_impl.h"
+#include "core/process.h"
+#include "core/resolve.h"
+#include "core/signal.h"
+#include "core/stream.h"
+#include "neap.h"
+
+static const char key_stdlib = 'd', key_os_exit = 'e';
+
+/* Finding neap.* : a directory of sources first, then what is baked in. */
+
+static int load_source(lua_State *L, const char *dir, const char *path) {
+  char file[4096];
+  snprintf(file, sizeof file, "%s/%s", dir, path);
+  return luaL_loadfile(L, file);
+}
+
+/* "neap.net" -> net/init.lua or net.lua below dir; pushes the chunk and its path. 0: there is no such file. */
+static int search_directory(lua_State *L, const char *dir, const char *name) {
+  static const char *const forms[] = { "%s/init.lua", "%s.lua" };
+  const char *rest = strcmp(name, "neap") == 0 ? "" : luaL_gsub(L, name + strlen("neap."), ".", "/");
+  for (size_t i = 0; i < np_countof(forms); i++) {
+    char path[1024], file[4096];
+    if (*rest) snprintf(path, sizeof path, forms[i], rest);
+    else snprintf(path, sizeof path, "init.lua");
+    snprintf(file, sizeof file, "%s/%s", dir, path);
+    FILE *f = fopen(file, "r");
+    if (!f) continue;
+    fclose(f);
+    if (load_source(L, dir, path) != LUA_OK) return lua_error(L);
+    lua_pushstring(L, file);
+    return 2;
+  }
+  return 0;
+}
+
+/* A package searcher. */
+static int search_neap(lua_State *L) {
+  const char *name = luaL_checkstring(L, 1);
+  if (strcmp(name, "neap") != 0 && strncmp(name, "neap.", 5) != 0) return 0;
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_stdlib) == LUA_TSTRING) {
+    int n = search_directory(L, lua_tostring(L, -1), name);
+    if (n) return n;
+  }
+  const np_baked *b = np_baked_find(name);
+  if (!b) {
+    lua_pushfstring(L, "no module '%s' in neap's standard library", name);
+    return 1;
+  }
+  lua_pushfstring(L, "@%s", b->path);
+  if (luaL_loadbufferx(L, b->source, b->len, lua_tostring(L, -1), "t") != LUA_OK) return lua_error(L);
+  lua_pushstring(L, b->path);
+  return 2;
+}
+
+static void install_modules(lua_State *L, const char *stdlib) {
+  if (stdlib) lua_pushstring(L, stdlib);
+  else lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_stdlib);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  luaL_setfuncs(L, np_modules, 0);
+  lua_pop(L, 1);
+  lua_getglobal(L, LUA_LOADLIBNAME);
+  lua_getfield(L, -1, "searchers");
+  lua_Integer n = luaL_len(L, -1);
+  for (lua_Integer i = n; i >= 2; i--) { /* after preload, before files */
+    lua_rawgeti(L, -1, i);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushcfunction(L, search_neap);
+  lua_rawseti(L, -2, 2);
+  lua_pop(L, 2);
+}
+
+/* os.exit inside a task ends the program in order: tasks cancelled, queues flushed, lingerers awaited. */
+static int f_exit(lua_State *L) {
+  np_runtime *rt = np_runtime_of(L);
+  if (!rt->current) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_os_exit);
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 0);
+    return 0;
+  }
+  rt->status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
+  rt->exiting = true;
+  np_group_cancel(rt->main);
+  return np_raise_cancelled(L);
+}
+
+/* on_exit(f): f runs in a task of its own after the main group has ended; last registered first. */
+static int f_on_exit(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, "neap.on_exit");
+  lua_pushvalue(L, 1);
+  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+  return 0;
+}
+
+static int f_virtual_clock(lua_State *L) {
+  np_loop_virtual(np_loop_of(L), lua_toboolean(L, 1));
+  return 0;
+}
+
+int luaopen_neap_runtime_core(lua_State *L) {
+  static const luaL_Reg funcs[] = {
+    { "on_exit", f_on_exit }, { "virtual_clock", f_virtual_clock }, { NULL, NULL },
+  };
+  luaL_newlib(L, funcs);
+  lua_pushliteral(L, NEAP_VERSION);
+  lua_setfield(L, -2, "version");
+  return 1;
+}
+
+/* Making and freeing. */
+
+static void after_event(void *ctx) {
+  np_runtime *rt = ctx;
+  if (rt->nready > 0) np_drain(rt);
+}
+
+static int init_state(lua_State *L) {
+  np_runtime *rt = lua_touserdata(L, 1);
+  const char *stdlib = lua_touserdata(L, 2);
+  lua_settop(L, 0);
+  lua_pushlightuserdata(L, rt);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_runtime);
+  lua_createtable(L, 64, 0);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_anchors);
+  rt->main = np_group_new(L, NULL);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, rt->main);
+  install_modules(L, stdlib);
+  np_coroutine_install(L);
+  lua_getglobal(L, LUA_OSLIBNAME);
+  lua_getfield(L, -1, "exit");
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_os_exit);
+  lua_pushcfunction(L, f_exit);
+  lua_setfield(L, -2, "exit");
+  return 0;
+}
+
+static int open_libs(lua_State *L) {
+  luaL_openlibs(L);
+  return 0;
+}
+
+static int open_state(np_runtime *rt, const np_config *c) {
+  rt->L = c->L ? c->L : luaL_newstate();
+  rt->owns_L = !c->L;
+  if (!rt->L) return -ENOMEM;
+  lua_State *L = rt->L;
+  *(np_task **)lua_getextraspace(L) = NULL;
+  if (rt->owns_L) {
+    lua_pushcfunction(L, open_libs);
+    if (lua_pcall(L, 0, 0, 0) != LUA_OK) return -ENOMEM;
+  }
+  lua_pushcfunction(L, init_state);
+  lua_pushlightuserdata(L, rt);
+  lua_pushlightuserdata(L, (void *)c->stdlib);
+  return lua_pcall(L, 2, 0, 0) == LUA_OK ? 0 : -ENOMEM;
+}
+
+np_runtime *np_new(const np_config *config) {
+  np_config c = config ? *config : (np_config){ 0 };
+  np_runtime *rt = calloc(1, sizeof *rt);
+  if (!rt) return NULL;
+  np_node_init(&rt->ready);
+  rt->grace_s = 1;
+  if (np_loop_new(&rt->loop, c.poll ? c.poll : getenv("NEAP_POLL")) < 0) {
+    free(rt);
+    return NULL;
+  }
+  np_loop_on_event(rt->loop, after_event, rt);
+  if (open_state(rt, &c) == 0) return rt;
+  if (rt->L && rt->owns_L) lua_close(rt->L);
+  np_loop_free(rt->loop);
+  free(rt->pool);
+  free(rt);
+  return NULL;
+}
+
+lua_State *np_lua(np_runtime *rt) { return rt->L; }
+
+static void end_tasks(np_runtime *rt) {
+  np_group_cancel(rt->main);
+  for (int i = 0; i < 8 && rt->ntasks > 0 && rt->nready > 0; i++) np_drain(rt);
+  while (np_node_linked(&rt->main->children)) {
+    np_node *n = rt->main->children.next;
+    /* innermost groups first: a task ends after the tasks it owns */
+    np_task *t = np_container(n, np_task, sibling);
+    while (t->own && t->own->nchildren > 0) t = np_container(t->own->children.next, np_task, sibling);
+    np_task_kill(rt, t);
+  }
+}
+
+static int shut_state(lua_State *L) {
+  np_coroutine_restore(L);
+  lua_getglobal(L, LUA_OSLIBNAME);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_os_exit);
+  lua_setfield(L, -2, "exit");
+  lua_settop(L, 0);
+  lua_gc(L, LUA_GCCOLLECT);
+  lua_gc(L, LUA_GCCOLLECT);
+  return 0;
+}
+
+void np_free(np_runtime *rt) {
+  lua_State *L = rt->L;
+  end_tasks(rt);
+  np_loop_on_event(rt->loop, NULL, NULL);
+  if (rt->owns_L) {
+    lua_close(L);
+  } else {
+    lua_pushcfunction(L, shut_state);
+    if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+  }
+  np_signal_shutdown(rt->loop);
+  np_process_shutdown(rt->loop);
+  np_resolve_shutdown(rt->loop);
+  np_loop_free(rt->loop);
+  free(rt->pool);
+  free(rt);
+}
+
+/* Running. */
+
+static int start(lua_State *L) { /* the function and its arguments */
+  np_runtime *rt = np_runtime_of(L);
+  np_task_new(L, rt, rt->main, lua_gettop(L) - 1);
+  lua_pushliteral(L, "main");
+  lua_setiuservalue(L, -2, NP_TASK_NAME);
+  return 0;
+}
+
+int np_start(np_runtime *rt, int nargs) {
+  lua_State *L = rt->L;
+  lua_pushcfunction(L, start);
+  lua_insert(L, -(nargs + 2));
+  return lua_pcall(L, nargs + 1, 0, 0) == LUA_OK ? 0 : -1;
+}
+
+int np_dostring(np_runtime *rt, const char *code) {
+  if (luaL_loadstring(rt->L, code) != LUA_OK) return -1;
+  return np_start(rt, 0);
+}
+
+/* The main group's failure, as stock lua reports an uncaught error. Group at 1. */
+static int report(lua_State *L) {
+  lua_getiuservalue(L, 1, 1);
+  lua_getiuservalue(L, 1, 2);
+  const char *msg;
+  if (lua_type(L, 2) == LUA_TSTRING || luaL_getmetafield(L, 2, "__tostring") != LUA_TNIL)
+    msg = luaL_tolstring(L, 2, NULL);
+  else msg = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
+  const char *trace = lua_tostring(L, 3);
+  bool tostringed = lua_type(L, 2) != LUA_TSTRING;
+  fflush(stdout);
+  fprintf(stderr, "neap: %s%s%s\n", msg, trace && *trace && !tostringed ? "\n" : "", tostringed ? "" : trace ? trace : "");
+  return 0;
+}
+
+static void report_failure(np_runtime *rt) {
+  if (!rt->main->failed || rt->reported) return;
+  lua_State *L = rt->L;
+  rt->reported = true;
+  if (!rt->exiting || rt->status == 0) rt->status = 1;
+  lua_pushcfunction(L, report);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, rt->main);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
+static int run_exit_function(lua_State *L) {
+  lua_settop(L, 0);
+  lua_getfield(L, LUA_REGISTRYINDEX, "neap.on_exit");
+  lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+  np_runtime *rt = np_runtime_of(L);
+  lua_rawgeti(L, 1, n);
+  lua_pushnil(L);
+  lua_rawseti(L, 1, n);
+  np_task_new(L, rt, rt->main, 0);
+  return 0;
+}
+
+/* Starts the next exit function; false: there is none. They run after a failure or os.exit too. */
+static bool next_exit_function(np_runtime *rt) {
+  lua_State *L = rt->L;
+  bool more = lua_getfield(L, LUA_REGISTRYINDEX, "neap.on_exit") == LUA_TTABLE && lua_rawlen(L, -1) > 0;
+  lua_pop(L, 1);
+  if (!more) return false;
+  rt->main->cancelled = false;
+  lua_pushcfunction(L, run_exit_function);
+  if (lua_pcall(L, 0, 0, 0) == LUA_OK) return true;
+  lua_pop(L, 1);
+  return false;
+}
+
+static bool outside_can_wake(np_runtime *rt) {
+  return rt->nwaiting_outside > 0 || np_loop_busy(rt->loop) || np_soon_any(rt->loop) ||
+         np_timer_next(rt->loop) != NP_NEVER;
+}
+
+/* Every task waits for another one: the main group fails with a list of who waits for what, where. */
+static void deadlock(np_runtime *rt) {
+  lua_State *L = rt->L;
+  lua_pushcfunction(L, np_inspect_deadlock);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+    lua_pop(L, 1);
+    lua_pushliteral(L, "deadlock");
+  }
+  lua_pushliteral(L, "");
+  np_group_fail(L, rt->main);
+}
+
+static void advance_virtual(np_runtime *rt) {
+  if (np_loop_is_virtual(rt->loop) && rt->nready == 0 && rt->nwaiting_outside == 0 && !np_loop_busy(rt->loop) &&
+      !np_soon_any(rt->loop))
+    np_loop_advance(rt->loop);
+}
+
+int np_step(np_runtime *rt, int ms) {
+  np_loop_event_done(rt->loop);
+  np_loop_run_later(rt->loop);
+  if (rt->ntasks == 0) {
+    report_failure(rt);
+    if (!next_exit_function(rt) && !np_loop_busy(rt->loop)) return 0;
+  } else if (rt->nready == 0 && !outside_can_wake(rt) && !rt->main->cancelled) {
+    deadlock(rt);
+  }
+  advance_virtual(rt);
+  np_loop_step(rt->loop, rt->nready > 0 ? 0 : ms);
+  return 1;
+}
+
+int np_run(np_runtime *rt) {
+  while (np_step(rt, -1)) continue;
+  return rt->status;
+}
+
+int np_status(np_runtime *rt) { return rt->status; }
+int np_fd(np_runtime *rt) { return np_loop_fd(rt->loop); }
+int np_timeout_ms(np_runtime *rt) { return rt->nready > 0 ? 0 : np_loop_timeout_ms(rt->loop); }
+void np_wake(np_runtime *rt) { np_loop_wake(rt->loop); }
+void np_cancel(np_runtime *rt) { np_group_cancel(rt->main); }

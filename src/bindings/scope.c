@@ -1,0 +1,255 @@
+/* Scopes: what bounds the waits of a task — deadlines, shields and cancellations — and who is asked first.
+ *
+ * Entries are linked innermost first.  Those of a generator that yielded to its user are parked beside it: they bound
+ * only what runs inside it. */
+#include <stdio.h>
+
+#include "bindings/modules.h"
+#include "bindings/task_impl.h"
+
+static const char key_parked = 'p';
+
+typedef struct parked {
+  const np_type *type;
+  np_node scopes;
+} parked;
+
+static np_scope *from_node(np_node *n) { return np_container(n, np_scope, node); }
+
+void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uint64_t at_ns) {
+  s->kind = (uint8_t)kind;
+  s->at_ns = at_ns;
+  s->co = L;
+  np_node_append(t->scopes.next, &s->node); /* before the first: innermost */
+}
+
+/* A scope of this kind and state, seen at `now`: 0 or the code it ends waits with. *next is lowered. */
+static int look(np_task *t, np_scope *s, uint64_t now, uint64_t *next) {
+  if (s->kind == NP_SCOPE_CANCEL) {
+    if (s->stage == NP_CALM) return 0;
+    if (s->stage == NP_GRACE && now < s->at_ns) {
+      if (s->at_ns < *next) *next = s->at_ns;
+      return 0;
+    }
+    if (s->stage == NP_GRACE) s->stage = NP_HARD;
+    return NP_WOKEN_CANCEL;
+  }
+  (void)t;
+  if (now >= s->at_ns) return -ETIMEDOUT;
+  if (s->at_ns < *next) *next = s->at_ns;
+  return 0;
+}
+
+/* True when only the task's own calm cancellation scope is there: the usual case needs no clock. */
+static bool nothing_open(const np_task *t) {
+  return t->scopes.next == &t->root.node && t->root.stage == NP_CALM;
+}
+
+int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next, np_scope **by) {
+  *next = own_ns;
+  *by = NULL;
+  if (t->state == NP_RUNNING && nothing_open(t)) return 0;
+  uint64_t now = np_loop_now(t->rt->loop);
+  int code = now >= own_ns ? -ETIMEDOUT : 0;
+  for (np_node *n = t->scopes.next; n != &t->scopes; n = n->next) {
+    np_scope *s = from_node(n);
+    if (s->kind == NP_SCOPE_SHIELD) {
+      if (now >= s->at_ns) continue;
+      if (s->at_ns < *next) *next = s->at_ns;
+      break;
+    }
+    int r = look(t, s, now, next);
+    if (r == 0 || (r == -ETIMEDOUT && code)) continue;
+    code = r;
+    *by = s;
+    if (r == NP_WOKEN_CANCEL) break;
+  }
+  return code;
+}
+
+void np_scope_delivered(np_task *t) {
+  np_scope *s = t->by;
+  if (!s || s->kind != NP_SCOPE_CANCEL) return;
+  if (s->stage == NP_REQUESTED) {
+    s->stage = NP_GRACE;
+    s->at_ns = np_deadline_after(t->rt->loop, np_seconds_ns(t->rt->grace_s));
+  }
+}
+
+/* Parking. */
+
+static int parked_gc(lua_State *L) {
+  parked *p = lua_touserdata(L, 1);
+  while (np_node_linked(&p->scopes)) np_node_remove(p->scopes.next);
+  return 0;
+}
+static const np_type parked_type = {
+  .name = "neap.parked", .meta = (const luaL_Reg[]){ { "__gc", parked_gc }, { NULL, NULL } },
+};
+
+static bool owns(np_task *t, lua_State *co) {
+  return t->scopes.next != &t->scopes && from_node(t->scopes.next)->co == co && t->scopes.next != &t->root.node;
+}
+
+static void push_parked_table(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_parked) == LUA_TTABLE) return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_newtable(L);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_parked);
+}
+
+void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended) {
+  if (np_likely(!owns(t, co))) return;
+  if (ended) {
+    while (owns(t, co)) np_node_remove(t->scopes.next);
+    return;
+  }
+  luaL_checkstack(L, 6, NULL);
+  push_parked_table(L);
+  lua_pushthread(co);
+  lua_xmove(co, L, 1);
+  parked *p = np_new_object(L, &parked_type, sizeof *p, 0);
+  np_node_init(&p->scopes);
+  while (owns(t, co)) {
+    np_node *n = t->scopes.next;
+    np_node_remove(n);
+    np_node_append(&p->scopes, n);
+  }
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co) {
+  luaL_checkstack(L, 6, NULL);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_parked) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    return;
+  }
+  lua_pushthread(co);
+  lua_xmove(co, L, 1);
+  lua_pushvalue(L, -1);
+  lua_rawget(L, -3);
+  parked *p = lua_touserdata(L, -1);
+  while (p && np_node_linked(&p->scopes)) {
+    np_node *n = p->scopes.prev; /* outermost first, each then innermost of t */
+    np_node_remove(n);
+    np_node_append(t->scopes.next, n);
+  }
+  lua_pop(L, 1);
+  lua_pushnil(L);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+/* The Lua face. */
+
+typedef struct deadline {
+  const np_type *type;
+  np_scope scope;
+  np_loop *loop;
+} deadline;
+
+static int deadline_close(lua_State *L) {
+  deadline *d = lua_touserdata(L, 1);
+  np_scope_close(&d->scope);
+  return 0;
+}
+
+/* Seconds left (0 when expired), or nil for a deadline without end. */
+static int deadline_remaining(lua_State *L) {
+  deadline *d = np_check_object(L, 1, &np_scope_type);
+  if (d->scope.at_ns == NP_NEVER) return 0;
+  uint64_t now = np_loop_now(d->loop);
+  lua_pushnumber(L, now >= d->scope.at_ns ? 0 : (lua_Number)(d->scope.at_ns - now) / 1e9);
+  return 1;
+}
+
+static int deadline_tostring(lua_State *L) {
+  deadline *d = np_check_object(L, 1, &np_scope_type);
+  uint64_t now = np_loop_now(d->loop), at = d->scope.at_ns;
+  const char *state = np_node_linked(&d->scope.node) ? "" : " closed";
+  if (at == NP_NEVER) lua_pushfstring(L, "neap.deadline{never%s}", state);
+  else lua_pushfstring(L, "neap.deadline{%fs left%s}", now >= at ? 0.0 : (lua_Number)(at - now) / 1e9, state);
+  return 1;
+}
+
+const np_type np_scope_type = {
+  .name = "neap.deadline",
+  .methods = (const luaL_Reg[]){ { "remaining", deadline_remaining }, { "close", deadline_close }, { NULL, NULL } },
+  .meta = (const luaL_Reg[]){ { "__close", deadline_close }, { "__gc", deadline_close },
+                              { "__tostring", deadline_tostring }, { NULL, NULL } },
+};
+
+static deadline *open_scope(lua_State *L, np_scopekind kind, uint64_t at_ns) {
+  np_task *t = np_task_of(L);
+  if (!t) luaL_error(L, "deadlines and shields belong to a task");
+  deadline *d = np_new_object(L, &np_scope_type, sizeof *d, 0);
+  np_node_init(&d->scope.node);
+  d->loop = t->rt->loop;
+  np_scope_open(L, t, &d->scope, kind, at_ns);
+  return d;
+}
+
+/* local d <close> = deadline(seconds) */
+static int f_deadline(lua_State *L) {
+  uint64_t at = np_deadline_after(np_loop_of(L), np_check_seconds(L, 1));
+  open_scope(L, NP_SCOPE_DEADLINE, at);
+  return 1;
+}
+
+static int timeout_result(lua_State *L, const char *raised) {
+  return np_fail_text(L, "ETIMEDOUT", raised ? "timeout: timed out (%s)" : "timeout: timed out", raised);
+}
+
+/* Stack: scope, handler, results or the error. */
+static int k_timeout(lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  deadline *d = lua_touserdata(L, 1);
+  np_scope_close(&d->scope);
+  bool raised = status != LUA_OK && status != LUA_YIELD;
+  if (raised && (!d->scope.hit || np_is_cancelled(L, -1))) return lua_error(L);
+  if (!d->scope.hit) return lua_gettop(L) - 2;
+  return timeout_result(L, raised ? luaL_tolstring(L, -1, NULL) : NULL);
+}
+
+/* timeout(seconds, f, ...): f's results, or the ETIMEDOUT triple if a wait inside met this deadline. */
+static int f_timeout(lua_State *L) {
+  uint64_t at = np_deadline_after(np_loop_of(L), np_check_seconds(L, 1));
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  open_scope(L, NP_SCOPE_DEADLINE, at);
+  lua_replace(L, 1);
+  lua_pushcfunction(L, np_stitch_handler);
+  lua_insert(L, 2);
+  return k_timeout(L, lua_pcallk(L, lua_gettop(L) - 3, LUA_MULTRET, 2, 0, k_timeout), 0);
+}
+
+static int k_shield(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  deadline *d = lua_touserdata(L, 1);
+  np_scope_close(&d->scope);
+  return lua_gettop(L) - 1;
+}
+
+/* shield(seconds, f, ...): f's results; hides cancellation and outer scopes from f for at most so long. */
+static int f_shield(lua_State *L) {
+  uint64_t at = np_deadline_after(np_loop_of(L), np_check_seconds(L, 1));
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  open_scope(L, NP_SCOPE_SHIELD, at);
+  lua_replace(L, 1);
+  lua_toclose(L, 1);
+  lua_callk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, k_shield);
+  return k_shield(L, LUA_OK, 0);
+}
+
+int luaopen_neap_scope_core(lua_State *L) {
+  static const luaL_Reg funcs[] = {
+    { "deadline", f_deadline }, { "timeout", f_timeout }, { "shield", f_shield }, { NULL, NULL },
+  };
+  luaL_newlib(L, funcs);
+  return 1;
+}

@@ -1,0 +1,22 @@
+/* Streams as Lua objects, for the bindings that make them: accept, connect, pair, process, adopt. */
+#ifndef NP_BINDING_STREAM_H
+#define NP_BINDING_STREAM_H
+
+#include <lua.h>
+
+#include "core/stream.h"
+
+/* Wraps fd as a stream and pushes it: 0; or pushes nothing and returns a negative code.  Assumes ownership of
+ * fd, also on failure and when it raises (no memory). */
+int np_push_fd_stream(lua_State *L, int fd);
+
+/* The same for a transport. */
+int np_push_transport_stream(lua_State *L, np_transport *t);
+
+/* The open stream at idx; raises for anything else, "closed" included. */
+np_stream *np_check_stream(lua_State *L, int idx);
+
+/* The stream at idx, NULL if it is something else or closed. */
+np_stream *np_test_stream(lua_State *L, int idx);
+
+#endif
