@@ -203,6 +203,23 @@ bool np_socket_listens(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &n) == 0 && yes;
 }
 
+int np_socket_credentials(int fd, np_cred *out) {
+#ifdef SO_PEERCRED
+  struct ucred c = { 0 };
+  socklen_t n = sizeof c;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &n) != 0) return -errno;
+  if (c.pid == 0) return -ENODATA; /* no peer, or not AF_UNIX (some kernels answer zeros) */
+  *out = (np_cred){ c.pid, c.uid, c.gid };
+  return 0;
+#else
+  uid_t uid;
+  gid_t gid;
+  if (getpeereid(fd, &uid, &gid) != 0) return -errno;
+  *out = (np_cred){ -1, uid, gid };
+  return 0;
+#endif
+}
+
 int np_socket_pair(int type, int fds[2]) {
 #ifdef SOCK_CLOEXEC
   if (socketpair(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) return -errno;

@@ -3,6 +3,7 @@
 #define NP_SOCKET_H
 
 #include "core/address.h"
+#include "core/cmsg.h"
 #include "core/option.h"
 
 /* A new socket (SOCK_NONBLOCK, SOCK_CLOEXEC; SO_PASSCRED on SOCK_SEQPACKET): fd or -errno. */
@@ -41,6 +42,7 @@ int np_socket_scheme(int fd);                   /* np_scheme of an open socket, 
 int np_socket_domain(int fd);                   /* AF_*, or -errno (-ENOTSOCK ...) */
 int np_socket_type(int fd);                     /* SOCK_*, or -errno */
 bool np_socket_listens(int fd);                 /* SO_ACCEPTCONN */
+int np_socket_credentials(int fd, np_cred *out);/* SO_PEERCRED: who connected or listened; 0 or -errno */
 int np_socket_pair(int type, int fds[2]);       /* AF_UNIX pair */
 
 /* O_NONBLOCK belongs to the open file description, which inherited and received descriptors share with others.

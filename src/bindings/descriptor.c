@@ -1,0 +1,295 @@
+/* Descriptors as Lua objects.  Each owns its number until it is closed, collected, taken or adopted; a list of
+ * them closes what is still in it.
+ *
+ * The one idea: memory first, descriptor last, so that no failed allocation leaves a number nobody owns. */
+#include "bindings/descriptor.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bindings/dgram.h"
+#include "bindings/listener.h"
+#include "bindings/lua_util.h"
+#include "bindings/stream.h"
+#include "core/socket.h"
+
+typedef struct descriptor {
+  const np_type *type;
+  int fd; /* -1: closed, or adopted */
+} descriptor;
+
+static const np_type descriptor_type;
+
+static descriptor *new_descriptor(lua_State *L) {
+  descriptor *d = np_new_object(L, &descriptor_type, sizeof *d, 0);
+  d->fd = -1;
+  return d;
+}
+
+static void close_slot(descriptor *d) {
+  int fd = d->fd;
+  d->fd = -1;
+  if (fd >= 0) close(fd);
+}
+
+/* ---- making ---- */
+
+static int p_new(lua_State *L) {
+  new_descriptor(L);
+  return 1;
+}
+
+void np_push_descriptor(lua_State *L, int fd) {
+  if (!lua_checkstack(L, 4)) {
+    close(fd);
+    luaL_error(L, "stack overflow");
+  }
+  lua_pushcfunction(L, p_new);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+    close(fd);
+    lua_error(L);
+  }
+  ((descriptor *)lua_touserdata(L, -1))->fd = fd;
+}
+
+static int list_close(lua_State *L) {
+  lua_settop(L, 1);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  for (lua_Unsigned i = 1, n = lua_rawlen(L, 1); i <= n; i++) {
+    lua_rawgeti(L, 1, (lua_Integer)i);
+    descriptor *d = np_test_object(L, -1, &descriptor_type);
+    if (d) close_slot(d);
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+static int p_new_list(lua_State *L) {
+  int n = (int)luaL_checkinteger(L, 1);
+  lua_createtable(L, n, 0);
+  for (int i = 1; i <= n; i++) {
+    new_descriptor(L);
+    lua_rawseti(L, -2, i);
+  }
+  if (luaL_newmetatable(L, "neap.descriptors")) {
+    lua_pushcfunction(L, list_close);
+    lua_setfield(L, -2, "__close");
+  }
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+static void close_all(const int *fds, int n) {
+  for (int i = 0; i < n; i++) close(fds[i]);
+}
+
+void np_push_descriptors(lua_State *L, const int *fds, int n) {
+  if (!lua_checkstack(L, 4)) {
+    close_all(fds, n);
+    luaL_error(L, "stack overflow");
+  }
+  lua_pushcfunction(L, p_new_list);
+  lua_pushinteger(L, n);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+    close_all(fds, n);
+    lua_error(L);
+  }
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, -1, i + 1);
+    ((descriptor *)lua_touserdata(L, -1))->fd = fds[i];
+    lua_pop(L, 1);
+  }
+}
+
+/* ---- what is it? ---- */
+
+typedef enum kind { KIND_STREAM, KIND_LISTENER, KIND_DGRAM } kind;
+
+static int socket_kind(int fd) {
+  if (np_socket_listens(fd)) return KIND_LISTENER;
+  int type = np_socket_type(fd);
+  if (type < 0) return type;
+  int scheme = np_socket_scheme(fd);
+  if (scheme < 0) return scheme;
+  return type == SOCK_STREAM ? KIND_STREAM : KIND_DGRAM;
+}
+
+/* Anonymous inodes (eventfd, pidfd, epoll ...) have no file type at all. */
+static int kind_of(int fd) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return -errno;
+  switch (st.st_mode & S_IFMT) {
+    case S_IFSOCK: return socket_kind(fd);
+    case S_IFIFO: case S_IFCHR: case S_IFREG: case S_IFBLK: return KIND_STREAM;
+    case S_IFDIR: return -EISDIR;
+    default: return -EOPNOTSUPP;
+  }
+}
+
+static int push_kind(lua_State *L, int fd, int k) {
+  switch (k) {
+    case KIND_LISTENER: return np_push_fd_listener(L, fd);
+    case KIND_DGRAM: return np_push_fd_dgram(L, fd);
+    default: return np_push_fd_stream(L, fd);
+  }
+}
+
+int np_adopt(lua_State *L, int fd) {
+  int k = kind_of(fd);
+  if (k >= 0) return push_kind(L, fd, k);
+  if (k != -EBADF) close(fd);
+  return k;
+}
+
+int np_get_fd(lua_State *L, int idx) {
+  idx = lua_absindex(L, idx);
+  if (lua_isinteger(L, idx)) {
+    lua_Integer fd = lua_tointeger(L, idx);
+    luaL_argcheck(L, fd >= 0 && fd <= INT32_MAX, idx, "not a descriptor number");
+    return (int)fd;
+  }
+  luaL_Stream *file = luaL_testudata(L, idx, LUA_FILEHANDLE);
+  if (file) {
+    luaL_argcheck(L, file->closef, idx, "closed file");
+    return fileno(file->f);
+  }
+  if (lua_type(L, idx) != LUA_TUSERDATA || luaL_getmetafield(L, idx, "__index") == LUA_TNIL)
+    return luaL_typeerror(L, idx, "descriptor, socket, file or integer");
+  lua_pop(L, 1);
+  lua_getfield(L, idx, "fd"); /* every object of ours that has a descriptor tells it so */
+  int is_int;
+  lua_Integer fd = lua_tointegerx(L, -1, &is_int);
+  lua_pop(L, 1);
+  luaL_argcheck(L, is_int && fd >= 0, idx, "closed, or without a descriptor");
+  return (int)fd;
+}
+
+static int p_get_fd(lua_State *L) {
+  lua_pushinteger(L, np_get_fd(L, 1));
+  return 1;
+}
+
+int np_gather_fds(lua_State *L, int idx, int arg, int fds[NP_FDS_MAX]) {
+  idx = lua_absindex(L, idx);
+  luaL_argcheck(L, lua_istable(L, idx), arg, "option 'fds': a list of descriptors expected");
+  lua_Integer n = luaL_len(L, idx);
+  if (n > NP_FDS_MAX)
+    luaL_argerror(L, arg, lua_pushfstring(L, "option 'fds': %I descriptors, the kernel's limit is %d", (LUAI_UACINT)n,
+                                          (int)NP_FDS_MAX));
+  for (int i = 0; i < (int)n; i++) {
+    lua_pushcfunction(L, p_get_fd);
+    lua_geti(L, idx, i + 1);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+      luaL_argerror(L, arg, lua_pushfstring(L, "option 'fds', item %d is not an open descriptor", i + 1));
+    fds[i] = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+  }
+  return (int)n;
+}
+
+/* ---- Lua ---- */
+
+static descriptor *check(lua_State *L) { return np_check_object(L, 1, &descriptor_type); }
+
+/* descriptor:close() -> true. Again is fine. */
+static int f_close(lua_State *L) {
+  close_slot(check(L));
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* descriptor:adopt() -> stream, listener, datagram or record socket; the slot is empty then.  What has no such object
+ * (an eventfd, a pidfd, a directory) stays in the slot: nil, message, "EOPNOTSUPP" or "EISDIR". An empty slot:
+ * nil, message, "ECANCELED". */
+static int f_adopt(lua_State *L) {
+  descriptor *d = check(L);
+  int fd = d->fd;
+  if (fd < 0) return np_fail(L, NP_ECLOSED, "adopt");
+  int k = kind_of(fd);
+  if (k < 0) return np_fail(L, k, "adopt descriptor %d", fd);
+  d->fd = -1;
+  int r = push_kind(L, fd, k);
+  return r < 0 ? np_fail(L, r, "adopt descriptor %d", fd) : 1;
+}
+
+/* descriptor:take() -> its number, the caller's from here on; nil, "closed", "ECANCELED" when the slot is empty. */
+static int f_take(lua_State *L) {
+  descriptor *d = check(L);
+  if (d->fd < 0) return np_fail(L, NP_ECLOSED, "take");
+  lua_pushinteger(L, d->fd);
+  d->fd = -1;
+  return 1;
+}
+
+static int f_gc(lua_State *L) {
+  close_slot(check(L));
+  return 0;
+}
+
+static int f_tostring(lua_State *L) {
+  descriptor *d = check(L);
+  if (d->fd < 0) lua_pushliteral(L, "neap.descriptor{closed}");
+  else lua_pushfstring(L, "neap.descriptor{fd %d}", d->fd);
+  return 1;
+}
+
+static int f_index(lua_State *L) {
+  descriptor *d = check(L);
+  if (lua_type(L, 2) != LUA_TSTRING || strcmp(lua_tostring(L, 2), "fd") != 0 || d->fd < 0) return 0;
+  lua_pushinteger(L, d->fd);
+  return 1;
+}
+
+/* adopt(fd) -> stream, listener, datagram or record socket by what the kernel says fd is, or nil, message, code: "EBADF",
+ * "EOPNOTSUPP", "EISDIR". fd: an integer, or a descriptor object, which is emptied. Takes ownership of an integer, also
+ * on failure. */
+static int f_adopt_number(lua_State *L) {
+  if (np_test_object(L, 1, &descriptor_type)) return f_adopt(L);
+  lua_Integer fd = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, fd >= 0 && fd <= INT32_MAX, 1, "not a descriptor number");
+  int r = np_adopt(L, (int)fd);
+  return r < 0 ? np_fail(L, r, "adopt descriptor %d", (int)fd) : 1;
+}
+
+/* own(fd) -> descriptor object that closes the number when it is closed or collected; nil, message, "EBADF". */
+static int f_own(lua_State *L) {
+  lua_Integer fd = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, fd >= 0 && fd <= INT32_MAX, 1, "not a descriptor number");
+  if (fcntl((int)fd, F_GETFD) < 0) return np_fail(L, -errno, "descriptor %d", (int)fd);
+  np_push_descriptor(L, (int)fd);
+  return 1;
+}
+
+/* dup(x) -> a descriptor object with a duplicate (close-on-exec) of the descriptor of any object, io file or number;
+ * nil, message, "EBADF" or "EMFILE". */
+static int f_dup(lua_State *L) {
+  int fd = np_get_fd(L, 1);
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return np_fail(L, -errno, "duplicate descriptor %d", fd);
+  np_push_descriptor(L, copy);
+  return 1;
+}
+
+static const luaL_Reg methods[] = {
+  { "close", f_close }, { "adopt", f_adopt }, { "take", f_take }, { NULL, NULL },
+};
+
+static const luaL_Reg meta[] = {
+  { "__gc", f_gc }, { "__close", f_gc }, { "__tostring", f_tostring }, { NULL, NULL },
+};
+
+static const np_type descriptor_type = { "neap.descriptor", methods, meta, f_index };
+
+static const luaL_Reg functions[] = {
+  { "adopt", f_adopt_number }, { "own", f_own }, { "dup", f_dup }, { NULL, NULL },
+};
+
+int luaopen_neap_descriptor_core(lua_State *L);
+int luaopen_neap_descriptor_core(lua_State *L) {
+  np_type_init(L, &descriptor_type);
+  luaL_newlib(L, functions);
+  return 1;
+}

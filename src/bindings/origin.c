@@ -1,0 +1,27 @@
+/* Where an object was made: the line that forgot to close it is the line that has to be found. */
+#include "bindings/origin.h"
+
+#include <stdio.h>
+
+#include "core/base.h"
+
+void np_origin_set(lua_State *L, int idx, int n) {
+  lua_Debug ar;
+  idx = lua_absindex(L, idx);
+  for (int level = 0; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sl", &ar);
+    if (ar.currentline < 0) continue; /* C */
+    lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
+    lua_setiuservalue(L, idx, n);
+    return;
+  }
+}
+
+void np_origin_warn(lua_State *L, int idx, int n, const char *what) {
+  char buf[512];
+  lua_getiuservalue(L, idx, n);
+  const char *where = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an unknown line";
+  snprintf(buf, sizeof buf, "neap: %s was collected without close (made at %s)", what, where);
+  lua_pop(L, 1);
+  lua_warning(L, buf, 0);
+}
