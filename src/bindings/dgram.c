@@ -13,6 +13,7 @@
 #include "bindings/option.h"
 #include "bindings/origin.h"
 #include "bindings/select.h"
+#include "bindings/sockopt.h"
 #include "core/cond.h"
 #include "core/dgram.h"
 #include "core/error.h"
@@ -139,7 +140,7 @@ typedef struct plan { /* the arguments of datagram, checked */
   bool bound, connect, info, v6only_given;
   int raw;            /* protocol of a raw socket; -1: it is none */
   np_addr at, peer;
-  np_setopt opts[NP_OPTIONS_MAX + 1];
+  np_setopt opts[NP_SETOPTS_MAX + 1];
   np_bindopts bind;
   const char *bad;    /* of a failure: the option */
   const char *why;    /* more than the code says */
@@ -185,7 +186,7 @@ static int check_plan(plan *p) {
 static int read_plan(lua_State *L, plan *p) {
   memset(p, 0, sizeof *p);
   p->raw = -1;
-  p->bind.nopts = np_option_collect(L, 2, known, p->opts);
+  p->bind.nopts = np_check_setopts(L, 2, known, p->opts);
   p->bind.opts = p->opts;
   p->bind.mode = (int)np_opt_integer(L, 2, "mode", -1, 0, 07777);
   p->info = np_opt_boolean(L, 2, "info", false);
@@ -342,13 +343,6 @@ static void push_credentials(lua_State *L, const np_cred *c) {
   lua_setfield(L, -2, "gid");
 }
 
-/* The address a datagram was sent to, with the port of this socket. */
-static void push_to(lua_State *L, dgram *d, const struct sockaddr_storage *to) {
-  np_sockaddr a = { *to, to->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in) };
-  np_dgram_fill_port(d->core, &a);
-  push_sockaddr(L, d->scheme, &a);
-}
-
 /* Pushes the info table, without its descriptors. */
 static void push_info(lua_State *L, dgram *d, const np_message *m) {
   const np_ancillary *w = &m->with;
@@ -358,7 +352,9 @@ static void push_info(lua_State *L, dgram *d, const np_message *m) {
     lua_setfield(L, -2, "truncated");
   }
   if (w->has_to) {
-    push_to(L, d, &w->to);
+    np_sockaddr to;
+    np_dgram_sent_to(d->core, w, &to);
+    push_sockaddr(L, d->scheme, &to);
     lua_setfield(L, -2, "to");
   }
   if (w->ifindex) {
@@ -432,11 +428,7 @@ static int give_with_fds(lua_State *L, result *r) {
 
 static int give(lua_State *L, dgram *d, np_message *m, int want) {
   result r = { d, m, want };
-  bool cut = m->full > m->len;
-  close_unwanted(L, d, m, cut && !(want & (WANT_INFO | WANT_FDS)) ? 0 : want);
-  if (cut && !(want & (WANT_INFO | WANT_FDS)))
-    return np_fail_text(L, "EMSGSIZE", "recv on %s: a message of %d bytes does not fit in %d (with {info = true} it "
-                        "is given cut)", push_name(L, d), (int)m->full, (int)m->len);
+  close_unwanted(L, d, m, want);
   if (want & WANT_FDS) return give_with_fds(L, &r);
   return push_message(L, &r);
 }
@@ -450,12 +442,22 @@ static int recv_failed(lua_State *L, dgram *d, int code, lua_KContext ctx) {
   return np_fail_code(L, code, &d->streak, "recv on %s", name);
 }
 
+/* A message that lost its end is not passed off as whole. */
+static int cut_failed(lua_State *L, dgram *d, np_message *m, lua_KContext ctx) {
+  static const char text[] = "recv on %s: %d bytes came, %d were asked for";
+  close_unwanted(L, d, m, 0);
+  const char *name = push_name(L, d);
+  if (ctx == ITERATE) return np_raise(L, -EMSGSIZE, text, name, (int)m->full, (int)m->len);
+  return np_fail(L, -EMSGSIZE, text, name, (int)m->full, (int)m->len);
+}
+
 /* Stack: the socket, max, what is wanted, the deadline. */
 static int k_recv(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   dgram *d = lua_touserdata(L, 1);
   int woken = np_woken(L);
   np_message m;
+  lua_settop(L, 4);
   if (!d->core) return recv_failed(L, d, NP_ECLOSED, ctx);
   if (woken < 0 && woken != -ETIMEDOUT) return recv_failed(L, d, woken, ctx);
   int r = np_dgram_recv(d->core, (size_t)lua_tointeger(L, 2), &m);
@@ -467,8 +469,9 @@ static int k_recv(lua_State *L, int status, lua_KContext ctx) {
   if (r == NP_COND_END) return 0;
   if (r <= 0) return recv_failed(L, d, r < 0 ? r : woken, ctx);
   d->streak = 0;
-  int n = give(L, d, &m, (int)lua_tointeger(L, 3));
-  return ctx == ITERATE && lua_isnil(L, -n) ? np_raise_text(L, "EMSGSIZE", lua_tostring(L, -2)) : n;
+  int want = (int)lua_tointeger(L, 3);
+  if (m.full > m.len && !want) return cut_failed(L, d, &m, ctx);
+  return give(L, d, &m, want);
 }
 
 static const char *const recv_known[] = { "fds", "info", "timeout", NULL };
@@ -532,24 +535,14 @@ static int f_next(lua_State *L) {
 /* for msg, from[, info] in socket:records([max,] [opts]): ends with the peer's end, or when our side closes the socket;
  * raises everything else.  Of datagrams it has no end. */
 static int f_records(lua_State *L) {
-  dgram *d = check(L);
+  check(L);
   if (lua_istable(L, 2)) {
     lua_pushnil(L);
     lua_insert(L, 2);
   }
   lua_settop(L, 3);
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, 2);
-  lua_pushvalue(L, 3);
-  lua_insert(L, 1);
-  lua_insert(L, 1);
-  lua_insert(L, 1); /* a copy of the arguments below, which reading them may change */
-  lua_settop(L, 6);
-  (void)d;
-  lua_pushvalue(L, 5);
-  lua_pushvalue(L, 6);
   lua_pushcclosure(L, f_next, 2);
-  lua_pushvalue(L, 4);
+  lua_insert(L, 1);
   return 2;
 }
 
@@ -561,7 +554,8 @@ static int find_destination(lua_State *L, dgram *d, const char **why, bool *name
   np_addr a;
   *name = false;
   *why = NULL;
-  if (d->to.len > 0 && lua_getiuservalue(L, 1, UV_TO) == LUA_TSTRING) {
+  if (d->to.len > 0) {
+    lua_getiuservalue(L, 1, UV_TO);
     bool same = lua_rawequal(L, -1, 3);
     lua_pop(L, 1);
     if (same) return 0;
@@ -596,26 +590,28 @@ static int send_failed(lua_State *L, dgram *d, int code, const char *why) {
   return np_fail_code(L, code, &d->streak, "send to %s", where);
 }
 
+enum { AS_GIVEN, RESOLVED };
+
 static int k_send(lua_State *L, int status, lua_KContext ctx);
 
 /* The resolver's results are on the stack: a literal, or its failure. */
 static int k_resolved(lua_State *L, int status, lua_KContext ctx) {
-  (void)status;
+  (void)status, (void)ctx;
   if (lua_type(L, 6) != LUA_TSTRING) return 3;
   lua_pushvalue(L, 6);
   lua_replace(L, 3);
   lua_settop(L, 5);
   np_op_begin(L, "send");
-  return k_send(L, LUA_OK, ctx);
+  return k_send(L, LUA_OK, RESOLVED);
 }
 
 static int resolve(lua_State *L, lua_KContext ctx) {
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &resolver_key) != LUA_TFUNCTION)
+  if (ctx == RESOLVED || lua_rawgetp(L, LUA_REGISTRYINDEX, &resolver_key) != LUA_TFUNCTION)
     return send_failed(L, lua_touserdata(L, 1), -EINVAL, "a name, not an address");
   lua_pushvalue(L, 3);
   lua_pushvalue(L, 4);
-  lua_callk(L, 2, 3, ctx, k_resolved);
-  return k_resolved(L, LUA_OK, ctx);
+  lua_callk(L, 2, 3, RESOLVED, k_resolved);
+  return k_resolved(L, LUA_OK, RESOLVED);
 }
 
 static int gather(lua_State *L, int fds[NP_FDS_MAX]) {
@@ -632,6 +628,7 @@ static int k_send(lua_State *L, int status, lua_KContext ctx) {
   int woken = np_woken(L), fds[NP_FDS_MAX];
   const char *why = NULL;
   bool name = false, to = !lua_isnil(L, 3);
+  lua_settop(L, 5);
   if (!d->core) return send_failed(L, d, NP_ECLOSED, NULL);
   if (woken < 0) return send_failed(L, d, woken, NULL);
   int r = to ? find_destination(L, d, &why, &name) : 0;
@@ -676,8 +673,8 @@ static int f_send(lua_State *L) {
   if (gather(L, fds) > 0 && !unix_) return send_failed(L, d, -EOPNOTSUPP, "descriptors travel over AF_UNIX only");
   np_op_begin(L, "send");
   lua_pushinteger(L, (lua_Integer)deadline);
-  if (np_slice_over(L)) return np_give_way(L, 0, k_send);
-  return k_send(L, LUA_OK, 0);
+  if (np_slice_over(L)) return np_give_way(L, AS_GIVEN, k_send);
+  return k_send(L, LUA_OK, AS_GIVEN);
 }
 
 /* ---- the rest ---- */
@@ -766,8 +763,6 @@ static int f_resolver(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &resolver_key);
   return 0;
 }
-
-static int f_pair(lua_State *L);
 
 static const luaL_Reg methods[] = {
   { "send", f_send },     { "recv", f_recv },     { "records", f_records },         { "close", f_close },

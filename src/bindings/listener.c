@@ -5,6 +5,7 @@
 #include "bindings/listener.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "bindings/option.h"
 #include "bindings/origin.h"
 #include "bindings/select.h"
+#include "bindings/sockopt.h"
 #include "bindings/stream.h"
 #include "core/error.h"
 #include "core/listener.h"
@@ -157,7 +159,7 @@ int np_push_fd_listener(lua_State *L, int fd) {
 typedef struct plan {      /* the arguments of listen, checked */
   np_addr addrs[NP_LISTEN_SOCKETS_MAX];
   int naddrs;
-  np_setopt opts[NP_OPTIONS_MAX + 1];
+  np_setopt opts[NP_SETOPTS_MAX + 1];
   np_bindopts bind;
   bool v6only_given;
   /* of a failure: */
@@ -169,7 +171,7 @@ typedef struct plan {      /* the arguments of listen, checked */
 static const char *const known[] = { "backlog", "mode", NULL };
 
 static void check_options(lua_State *L, int idx, plan *p) {
-  int n = np_option_collect(L, idx, known, p->opts);
+  int n = np_check_setopts(L, idx, known, p->opts);
   p->bind.opts = p->opts;
   p->bind.nopts = n;
   p->bind.mode = (int)np_opt_integer(L, idx, "mode", -1, 0, 07777);
@@ -414,6 +416,7 @@ static int k_accept(lua_State *L, int status, lua_KContext ctx) {
   listener *l = lua_touserdata(L, 1);
   int woken = np_woken(L);
   np_accepted a;
+  lua_settop(L, 2);
   if (!l->core) return accept_failed(L, l, NP_ECLOSED, ctx);
   if (woken < 0 && woken != -ETIMEDOUT) return accept_failed(L, l, woken, ctx);
   int r = np_listener_accept(l->core, woken < 0, &a);

@@ -195,6 +195,7 @@ static ssize_t receive(np_dgram *d, char *buf, size_t max, np_message *m) {
   m->len = np_min((size_t)n, max);
   if (m->full == m->len && (h.msg_flags & MSG_TRUNC)) m->full = m->len + 1;
   m->from.len = h.msg_namelen;
+  if (h.msg_namelen == 0) m->from.ss.ss_family = (sa_family_t)d->domain; /* an unnamed AF_UNIX socket */
   np_ancillary_parse(&h, &m->with);
   unmap(&m->from);
   return n;
@@ -269,6 +270,17 @@ void np_dgram_map(const np_dgram *d, np_sockaddr *a) {
   memset(&a->ss, 0, sizeof a->ss);
   memcpy(&a->ss, &six, sizeof six);
   a->len = sizeof six;
+}
+
+void np_dgram_sent_to(const np_dgram *d, const np_ancillary *w, np_sockaddr *out) {
+  np_sockaddr local;
+  bool six = w->to.ss_family == AF_INET6;
+  *out = (np_sockaddr){ w->to, six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in) };
+  unmap(out);
+  if (np_socket_local(d->fd, &local) < 0) return;
+  /* the port lies at the same place in both families */
+  size_t at = offsetof(struct sockaddr_in, sin_port);
+  memcpy((char *)&out->ss + at, (char *)&local.ss + at, sizeof(in_port_t));
 }
 
 /* poll(2) tells about the room at a connected AF_UNIX peer, not about any other's. */

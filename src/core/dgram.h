@@ -52,6 +52,9 @@ int np_dgram_want_info(np_dgram *d);
 /* What np_dgram_send wants as an address of this socket: IPv4 as IPv4-mapped on an IPv6 socket. */
 void np_dgram_map(const np_dgram *d, np_sockaddr *a);
 
+/* The address a message was sent to (when w->has_to), with the port of this socket. */
+void np_dgram_sent_to(const np_dgram *d, const np_ancillary *w, np_sockaddr *out);
+
 void np_dgram_close(np_dgram *d);
 int np_dgram_take(np_dgram *d); /* moves the descriptor out, in the mode it came in; the object is gone */
 

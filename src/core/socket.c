@@ -156,6 +156,10 @@ int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from, 
   return fd;
 }
 
+int np_socket_join(int fd, const np_sockaddr *to) {
+  return connect(fd, (const struct sockaddr *)&to->ss, to->len) == 0 ? 0 : -errno;
+}
+
 int np_socket_connected(int fd) {
   int e = 0;
   socklen_t n = sizeof e;

@@ -33,6 +33,8 @@ int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const 
 /* Makes, sets up and starts to connect: fd (connected, or in progress when *pending) or -errno. */
 int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from, const np_setopt *opts,
                       int nopts, bool *pending, const char **bad);
+/* Connects a datagram or record socket, which takes no time: 0 or -errno. */
+int np_socket_join(int fd, const np_sockaddr *to);
 /* The outcome of a connect that was pending and is writable now: 0 or -errno. */
 int np_socket_connected(int fd);
 
