@@ -1,0 +1,230 @@
+-- serve(addr or listener, [opts,] handler): accept, run the handler in a task per connection, and outlive it.
+--
+-- The one idea: a connection's entry is on the server's list for exactly as long as its task runs, and one
+-- `__close` takes it off, closes the connection and lets the next one in. Nothing here reads or writes.
+
+local tasks = require "neap.task.core"
+local groups = require "neap.group.core"
+local event = require("neap.event.core").event
+
+-- A program that says nothing gets limits that hold 10 000 clients and not an unbounded number: past them the
+-- kernel's backlog waits. An idle peer is let go after five minutes.
+local MAX_CONNECTIONS = 20000
+local TIMEOUT_S = 300
+local GRACE_S = 5
+
+-- What a peer can do to a handler at any time: one line, no traceback.
+local common = { ECONNRESET = true, EPIPE = true, ETIMEDOUT = true, ECONNABORTED = true }
+local common_texts = { "connection reset by peer$", "broken pipe$", "timed out$", "connection aborted$" }
+
+local failure = {
+  __name = "neap.error",
+  __tostring = function(e) return e.message end,
+}
+
+---@class neap.server
+---@field address string the address it listens on, with the real port
+---@field addresses string[] all of them
+---@field connections integer connections that are being served
+---@field total integer connections accepted so far
+local server = {}
+server.__index = server
+server.__name = "neap.server"
+
+-- A circular list of entries: no order here ever comes from a hash table.
+local function link(self, entry)
+  local head = self.entries
+  entry.prev, entry.next = head.prev, head
+  head.prev.next = entry
+  head.prev = entry
+  self.connections = self.connections + 1
+  self.total = self.total + 1
+end
+
+local function unlink(entry)
+  local self = entry.server
+  entry.prev.next, entry.next.prev = entry.next, entry.prev
+  self.connections = self.connections - 1
+  self.changed:set()
+end
+
+local function is_common(err)
+  if type(err) == "table" then return common[err.code] end
+  if type(err) ~= "string" then return false end
+  for _, text in ipairs(common_texts) do
+    if err:find(text) then return true end
+  end
+  return false
+end
+
+local function to_stderr(line) io.stderr:write(line, "\n") end
+
+-- Message handler of a connection's task; it still sees the stack of the error.
+local function with_traceback(err)
+  if err == groups.cancelled then return { err = err } end
+  if is_common(err) then return { err = err, text = tostring(err) } end
+  return { err = err, text = debug.traceback(tostring(err), 2) }
+end
+
+local entry_meta = {
+  __close = function(entry)
+    unlink(entry)
+    entry.conn:close()
+  end,
+}
+
+local function run(entry)
+  local self <const>, conn <const> = entry.server, entry.conn
+  local _ <close> = entry
+  local peer = conn.peer or self.address
+  local ok, failed = xpcall(groups.group, with_traceback, function() self.handler(conn) end)
+  if not ok and failed.text then self.log(("neap: %s: %s"):format(peer, failed.text)) end
+end
+
+local function start(self, conn)
+  local entry = setmetatable({ server = self, conn = conn }, entry_meta)
+  if self.timeout then conn.timeout = self.timeout end
+  if self.line_max then conn.line_max = self.line_max end
+  link(self, entry)
+  entry.task = tasks.spawn(run, entry)
+end
+
+local function accept_all(self)
+  local _ <close> = self.owned and self.listener or nil
+  for conn in self.listener:accepts() do
+    start(self, conn)
+    while self.connections >= self.max_connections and not self.stopped do
+      self.changed:clear()
+      self.changed:wait()
+    end
+    if self.stopped then break end
+  end
+end
+
+local function cannot_accept(self)
+  if self.owned then self.listener:close() end
+  self.task:cancel "server stopped"
+  self.changed:set()
+end
+
+-- Connections but the caller's own: a handler may stop its server.
+local function others(self)
+  local me, list = tasks.current(), {}
+  local entry = self.entries.next
+  while entry ~= self.entries do
+    if entry.task ~= me then list[#list + 1] = entry.task end
+    entry = entry.next
+  end
+  return list
+end
+
+--- Ends the server: accepts no more, waits up to `grace` seconds for the connections, cancels the rest and waits for them.
+--
+-- Called in a handler, it leaves that handler's own connection alone. Again is fine.
+---@param grace? number seconds (5)
+---@return integer cancelled how many connections were cancelled
+function server:stop(grace)
+  if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
+    error(("bad argument #1 to 'stop' (seconds expected, got %s)"):format(tostring(grace)), 2)
+  end
+  if not self.stopped then
+    self.stopped = true
+    cannot_accept(self)
+  end
+  local deadline = tasks.now() + (grace or GRACE_S)
+  local left = others(self)
+  while #left > 0 and tasks.now() < deadline do
+    self.changed:clear()
+    self.changed:wait { timeout = deadline - tasks.now() }
+    left = others(self)
+  end
+  for _, task in ipairs(left) do task:cancel "server stopped" end
+  for _, task in ipairs(left) do task:join() end
+  return #left
+end
+
+server.__close = function(self) self:stop(0) end
+
+function server:__tostring()
+  return ("neap.server{%s connections=%d total=%d%s}"):format(self.address, self.connections, self.total,
+    self.stopped and " stopped" or "")
+end
+
+-- Arguments.
+
+local own = { max_connections = true, timeout = true, line_max = true, log = true }
+
+local function bad(n, text) error(("bad argument #%d to 'serve' (%s)"):format(n, text), 4) end
+
+local function check_number(opts, name, least)
+  local value = opts[name]
+  if value == nil or value == false and name == "timeout" then return end
+  if type(value) ~= "number" or not (value >= least) then
+    bad(2, ("option '%s': a number of %s or more expected, got %s"):format(name, least, tostring(value)))
+  end
+end
+
+local function check(addr, opts, handler)
+  local meta = getmetatable(handler)
+  if type(handler) ~= "function" and not (type(meta) == "table" and meta.__call) then
+    bad(3, "handler: function expected, got " .. type(handler))
+  end
+  if type(opts) ~= "table" then bad(2, "options: table expected, got " .. type(opts)) end
+  check_number(opts, "max_connections", 1)
+  check_number(opts, "timeout", 0)
+  check_number(opts, "line_max", 1)
+  if opts.log ~= nil and type(opts.log) ~= "function" then bad(2, "option 'log': function expected") end
+  local kind = type(addr)
+  if kind ~= "string" and kind ~= "userdata" and kind ~= "table" then
+    bad(1, "address or listener expected, got " .. kind)
+  end
+end
+
+-- net.listen's argument errors, told at the line that called serve.
+local function listen(addr, opts)
+  local rest = {}
+  for name, value in pairs(opts) do
+    if not own[name] then rest[name] = value end
+  end
+  local ok, l, message, code = pcall(require("neap.net").listen, addr, rest)
+  if not ok then error(type(l) == "string" and l:gsub("^[^:]*:%d+: ", "") or l, type(l) == "string" and 3 or 0) end
+  if not l then error(setmetatable({ message = message, code = code }, failure), 0) end
+  return l
+end
+
+--- Serves connections: returns at once with a server that already listens, or raises if it cannot.
+--
+-- Each connection gets a task that is a group of its own; the handler's return closes it politely. An error in a handler
+-- is logged with the peer and a traceback, and concerns no other connection; a reset, broken pipe or expired deadline that
+-- the handler did not catch is one line. The accept task belongs to the nearest group of the caller, so that lives until
+-- server:stop(). A listener that is given is used, not owned: stop() leaves it open.
+--
+-- opts: max_connections (20000; past it the kernel's backlog waits), timeout (300 s, the default deadline of each wait on
+-- a connection; false: none), line_max (64 KiB, a stream's own default), log (function(line), default: standard
+-- error), and every option of net.listen.
+---@param addr string|userdata an address, or a listener
+---@param opts? table
+---@param handler fun(conn: userdata)
+---@return neap.server
+local function serve(addr, opts, handler)
+  if handler == nil then opts, handler = {}, opts end
+  if opts == nil then opts = {} end
+  check(addr, opts, handler)
+  local owned = type(addr) == "string"
+  local listener = owned and listen(addr, opts) or addr
+  local entries = {}
+  entries.prev, entries.next = entries, entries
+  local timeout = opts.timeout
+  if timeout == nil then timeout = TIMEOUT_S end
+  local self = setmetatable({
+    listener = listener, owned = owned, handler = handler, entries = entries,
+    address = listener.address, addresses = listener.addresses,
+    connections = 0, total = 0, stopped = false, changed = event(),
+    max_connections = opts.max_connections or MAX_CONNECTIONS, timeout = timeout,
+    line_max = opts.line_max, log = opts.log or to_stderr,
+  }, server)
+  self.task = tasks.spawn(accept_all, self)
+  return self
+end
+
+return serve
