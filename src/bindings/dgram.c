@@ -314,8 +314,8 @@ static int wait_describe(void *obj, char *buf, size_t size) {
   return o ? o->type->describe(o, buf, size) : 0;
 }
 
-static const np_waitkind recv_wait = { "recv", true, np_waiter_forget, wait_describe };
-static const np_waitkind send_wait = { "send", true, np_waiter_forget, wait_describe };
+static const np_waitkind recv_wait = { "recv", true, np_waiter_forget, wait_describe , .deaf = false};
+static const np_waitkind send_wait = { "send", true, np_waiter_forget, wait_describe , .deaf = false};
 
 static void push_from(lua_State *L, dgram *d, const np_sockaddr *from) {
   if (from->len == 0 || (d->connected && d->scheme == NP_UNIX_SEQPACKET)) {

@@ -392,8 +392,8 @@ static int wait_describe(void *obj, char *buf, size_t size) {
   return o ? o->type->describe(o, buf, size) : 0;
 }
 
-static const np_waitkind accept_wait = { "accept", true, np_waiter_forget, wait_describe };
-static const np_waitkind accept_mem_wait = { "accept", false, np_waiter_forget, wait_describe };
+static const np_waitkind accept_wait = { "accept", true, np_waiter_forget, wait_describe , .deaf = false};
+static const np_waitkind accept_mem_wait = { "accept", false, np_waiter_forget, wait_describe , .deaf = false};
 
 /* Pushes the connection: a stream or a record socket. 0 or a code, nothing pushed. */
 static int push_accepted(lua_State *L, listener *l, const np_accepted *a) {

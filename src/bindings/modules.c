@@ -3,6 +3,9 @@
 
 const luaL_Reg np_modules[] = {
   { "neap.channel.core", luaopen_neap_channel_core },
+  { "neap.listener.core", luaopen_neap_listener_core },
+  { "neap.dgram.core", luaopen_neap_dgram_core },
+  { "neap.descriptor.core", luaopen_neap_descriptor_core },
   { "neap.event.core", luaopen_neap_event_core },
   { "neap.group.core", luaopen_neap_group_core },
   { "neap.inspect.core", luaopen_neap_inspect_core },

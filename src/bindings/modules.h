@@ -5,6 +5,9 @@
 #include <lauxlib.h>
 
 int luaopen_neap_channel_core(lua_State *L);
+int luaopen_neap_listener_core(lua_State *L);
+int luaopen_neap_dgram_core(lua_State *L);
+int luaopen_neap_descriptor_core(lua_State *L);
 int luaopen_neap_event_core(lua_State *L);
 int luaopen_neap_group_core(lua_State *L);
 int luaopen_neap_inspect_core(lua_State *L);
