@@ -1,0 +1,36 @@
+/* Framing as values: a codec object is a read condition with its format, used by
+ * conn:messages(codec) and by codec:decode alike. */
+#ifndef NP_BINDING_CODEC_H
+#define NP_BINDING_CODEC_H
+
+#include <lua.h>
+
+#include "core/cond.h"
+
+/* If the value at idx is a codec, fills *out with its condition, ready for a first check, and
+ * returns true.  Whatever out points to lives in the codec: keep the value at idx where it is
+ * meanwhile. */
+bool np_codec_cond(lua_State *L, int idx, np_cond *out);
+
+/* Pushes the message of a met condition; `frame` is its first byte (input + c->off).  A string for
+ * most; NUMBER: a number, or nil for a bad numeral; RESP: a table of the arguments; PACK: the
+ * values of string.unpack, whose format is c->delim (zero-terminated).  Returns how many values
+ * were pushed, or NP_EBADMSG with nothing pushed: an integer of a record does not fit Lua's.
+ * Raises for lack of memory only. */
+int np_push_frame(lua_State *L, const np_cond *c, const char *frame);
+
+/* Pushes nil and, of a check that was not met: 0: "more"; NP_COND_END: nothing else; or message and
+ * code.  Returns the number of values. */
+int np_push_unmet(lua_State *L, const np_cond *c, int outcome);
+
+/* "line", "record" ... */
+const char *np_cond_name(const np_cond *c);
+
+/* The parts of the module neap.codec.core that have files of their own. */
+int np_new_scanner(lua_State *L);   /* codec:scanner() */
+int np_codec_address(lua_State *L); /* codec.address(s, default) */
+int np_codec_canonical(lua_State *L);
+int np_codec_error(lua_State *L);
+int np_codec_options(lua_State *L);
+
+#endif
