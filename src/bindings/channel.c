@@ -181,22 +181,32 @@ static int k_put_ended(lua_State *L, int status, lua_KContext ctx) {
   return push_closed(L);
 }
 
-/* The deadline lies on top: a context is too narrow for it on some machines. */
-static int put(lua_State *L, channel *c) {
+static int put(lua_State *L, channel *c, uint64_t deadline) {
   switch (offer(L, 1, c, PUT_VALUE)) {
   case DONE: lua_pushboolean(L, 1); return 1;
   case ENDED: count_end(L, c); return np_give_way(L, 0, k_put_ended);
   case FULL: break;
   }
-  uint64_t deadline = (uint64_t)lua_tointeger(L, -1);
   np_waiter_join(np_task_of(L), &c->putters)->value = PUT_VALUE;
   return np_wait(L, &wait_put, c, deadline, 0, k_put);
 }
 
+/* Giving way comes before the operation, so a task that is cancelled meanwhile has put or taken
+ * nothing.  The deadline goes onto the stack: a context is too narrow for it on some machines. */
+static int give_way(lua_State *L, uint64_t deadline, lua_KContext ctx, lua_KFunction k) {
+  lua_pushinteger(L, (lua_Integer)deadline);
+  return np_give_way(L, ctx, k);
+}
+
+static uint64_t deadline_again(lua_State *L) {
+  np_woken(L);
+  return (uint64_t)lua_tointeger(L, -1);
+}
+
 static int k_put_again(lua_State *L, int status, lua_KContext ctx) {
   (void)status, (void)ctx;
-  np_woken(L);
-  return put(L, lua_touserdata(L, 1));
+  uint64_t deadline = deadline_again(L);
+  return put(L, lua_touserdata(L, 1), deadline);
 }
 
 /* channel:put(value[, {timeout = seconds}]) -> true
@@ -211,10 +221,8 @@ static int f_put(lua_State *L) {
                 "a channel cannot carry nil: get returns nil when the channel is closed");
   uint64_t deadline = deadline_arg(L, PUT_OPTS);
   np_op_begin(L, "put");
-  lua_pushinteger(L, (lua_Integer)deadline);
-  /* Giving way comes before the operation: a task cancelled meanwhile has put or taken nothing. */
-  if (np_slice_over(L)) return np_give_way(L, 0, k_put_again);
-  return put(L, c);
+  if (np_slice_over(L)) return give_way(L, deadline, 0, k_put_again);
+  return put(L, c, deadline);
 }
 
 /* get and iteration differ in how a failure is told: ctx. */
@@ -235,28 +243,26 @@ static int k_get_ended(lua_State *L, int status, lua_KContext ctx) {
   return 1;
 }
 
-static int get(lua_State *L, channel *c, lua_KContext ctx) {
+static int get(lua_State *L, channel *c, uint64_t deadline, lua_KContext ctx) {
   switch (take(L, 1, c)) {
   case DONE: return 1;
   case ENDED: count_end(L, c); return np_give_way(L, 0, k_get_ended);
   case FULL: break;
   }
-  uint64_t deadline = (uint64_t)lua_tointeger(L, -1);
   np_waiter_join(np_task_of(L), &c->getters);
   return np_wait(L, &wait_get, c, deadline, ctx, k_get);
 }
 
 static int k_get_again(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
-  np_woken(L);
-  return get(L, lua_touserdata(L, 1), ctx);
+  uint64_t deadline = deadline_again(L);
+  return get(L, lua_touserdata(L, 1), deadline, ctx);
 }
 
 static int begin_get(lua_State *L, channel *c, uint64_t deadline, lua_KContext ctx) {
   np_op_begin(L, "get");
-  lua_pushinteger(L, (lua_Integer)deadline);
-  if (np_slice_over(L)) return np_give_way(L, ctx, k_get_again);
-  return get(L, c, ctx);
+  if (np_slice_over(L)) return give_way(L, deadline, ctx, k_get_again);
+  return get(L, c, deadline, ctx);
 }
 
 /* channel:get([{timeout = seconds}]) -> value
