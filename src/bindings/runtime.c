@@ -329,7 +329,7 @@ static void advance_virtual(np_runtime *rt) {
 }
 
 int np_step(np_runtime *rt, int ms) {
-  np_loop_event_done(rt->loop);
+  np_drain_rounds(rt);
   np_loop_run_later(rt->loop);
   if (rt->ntasks == 0) {
     report_failure(rt);

@@ -31,7 +31,7 @@ static int look(np_task *t, np_scope *s, uint64_t now, uint64_t *next) {
       if (s->at_ns < *next) *next = s->at_ns;
       return 0;
     }
-    if (s->stage == NP_GRACE) s->stage = NP_HARD;
+    if (s->stage == NP_GRACE) s->stage = NP_STRICT;
     return NP_WOKEN_CANCEL;
   }
   (void)t;

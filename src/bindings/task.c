@@ -19,7 +19,7 @@ enum { SLICE_BUDGET = 2 };
 #else
 enum { SLICE_BUDGET = 128 }; /* straight calls before a task gives way: about 0.1 ms */
 #endif
-enum { STREAK_MAX = 100, POOL_MAX = 1024 };
+enum { STREAK_MAX = 100, POOL_MAX = 1024, ROUNDS_MAX = 16 };
 #define DRAIN_NS NP_MS /* of ready tasks between two events */
 
 const char np_key_runtime = 'r', np_key_anchors = 'a';
@@ -443,6 +443,16 @@ void np_drain(np_runtime *rt) {
     np_node_remove(&t->waiter.node);
     rt->nready--;
     np_task_resume(rt, t);
+  }
+}
+
+/* Before a poll, which costs a system call: tasks that only wake each other need it once in a while (two of them over a
+ * channel: 340 ns a round trip instead of 590). */
+void np_drain_rounds(np_runtime *rt) {
+  uint64_t end = rt->nready > 0 ? np_loop_now(rt->loop) + DRAIN_NS : 0;
+  for (int i = 0; i < ROUNDS_MAX; i++) {
+    np_loop_event_done(rt->loop);
+    if (rt->nready == 0 || (i % 4 == 3 && np_loop_now(rt->loop) > end)) return;
   }
 }
 

@@ -15,7 +15,7 @@ typedef enum np_scopekind {
 } np_scopekind;
 
 /* Stages of a cancellation; they only go forward. */
-typedef enum np_stage { NP_CALM, NP_REQUESTED, NP_GRACE, NP_HARD } np_stage;
+typedef enum np_stage { NP_CALM, NP_REQUESTED, NP_GRACE, NP_STRICT } np_stage;
 
 typedef struct np_scope {
   uint8_t kind;    /* np_scopekind */
@@ -103,6 +103,7 @@ extern const char np_key_runtime, np_key_anchors, np_key_cancelled, np_key_stitc
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs);
 void np_task_resume(np_runtime *rt, np_task *t);
 void np_drain(np_runtime *rt);
+void np_drain_rounds(np_runtime *rt);
 void np_task_kill(np_runtime *rt, np_task *t);
 void np_task_interrupt(np_task *t);  /* a scope or cancellation changed: end the wait in hand if that is due */
 lua_State *np_task_top(const np_task *t);
