@@ -1,7 +1,8 @@
-/* Descriptors as Lua objects.  Each owns its number until it is closed, collected, taken or adopted; a list of
- * them closes what is still in it.
+/* Descriptors as Lua objects.  Each owns its number until it is closed, collected, taken or
+ * adopted; a list of them closes what is still in it.
  *
- * The one idea: memory first, descriptor last, so that no failed allocation leaves a number nobody owns. */
+ * The one idea: memory first, descriptor last, so that no failed allocation leaves a number nobody
+ * owns. */
 #include "bindings/descriptor.h"
 
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include "bindings/dgram.h"
 #include "bindings/listener.h"
 #include "bindings/lua_util.h"
+#include "bindings/modules.h"
 #include "bindings/stream.h"
 #include "core/socket.h"
 
@@ -122,18 +124,21 @@ static int kind_of(int fd) {
   struct stat st;
   if (fstat(fd, &st) != 0) return -errno;
   switch (st.st_mode & S_IFMT) {
-    case S_IFSOCK: return socket_kind(fd);
-    case S_IFIFO: case S_IFCHR: case S_IFREG: case S_IFBLK: return KIND_STREAM;
-    case S_IFDIR: return -EISDIR;
-    default: return -EOPNOTSUPP;
+  case S_IFSOCK: return socket_kind(fd);
+  case S_IFIFO:
+  case S_IFCHR:
+  case S_IFREG:
+  case S_IFBLK: return KIND_STREAM;
+  case S_IFDIR: return -EISDIR;
+  default: return -EOPNOTSUPP;
   }
 }
 
 static int push_kind(lua_State *L, int fd, int k) {
   switch (k) {
-    case KIND_LISTENER: return np_push_fd_listener(L, fd);
-    case KIND_DGRAM: return np_push_fd_dgram(L, fd);
-    default: return np_push_fd_stream(L, fd);
+  case KIND_LISTENER: return np_push_fd_listener(L, fd);
+  case KIND_DGRAM: return np_push_fd_dgram(L, fd);
+  default: return np_push_fd_stream(L, fd);
   }
 }
 
@@ -177,13 +182,15 @@ int np_gather_fds(lua_State *L, int idx, int arg, int fds[NP_FDS_MAX]) {
   luaL_argcheck(L, lua_istable(L, idx), arg, "option 'fds': a list of descriptors expected");
   lua_Integer n = luaL_len(L, idx);
   if (n > NP_FDS_MAX)
-    luaL_argerror(L, arg, lua_pushfstring(L, "option 'fds': %I descriptors, the kernel's limit is %d", (LUAI_UACINT)n,
-                                          (int)NP_FDS_MAX));
+    luaL_argerror(L, arg,
+                  lua_pushfstring(L, "option 'fds': %I descriptors, the kernel's limit is %d",
+                                  (LUAI_UACINT)n, (int)NP_FDS_MAX));
   for (int i = 0; i < (int)n; i++) {
     lua_pushcfunction(L, p_get_fd);
     lua_geti(L, idx, i + 1);
     if (lua_pcall(L, 1, 1, 0) != LUA_OK)
-      luaL_argerror(L, arg, lua_pushfstring(L, "option 'fds', item %d is not an open descriptor", i + 1));
+      luaL_argerror(L, arg,
+                    lua_pushfstring(L, "option 'fds', item %d is not an open descriptor", i + 1));
     fds[i] = (int)lua_tointeger(L, -1);
     lua_pop(L, 1);
   }
@@ -201,9 +208,9 @@ static int f_close(lua_State *L) {
   return 1;
 }
 
-/* descriptor:adopt() -> stream, listener, datagram or record socket; the slot is empty then.  What has no such object
- * (an eventfd, a pidfd, a directory) stays in the slot: nil, message, "EOPNOTSUPP" or "EISDIR". An empty slot:
- * nil, message, "ECANCELED". */
+/* descriptor:adopt() -> stream, listener, datagram or record socket; the slot is empty then.  What
+ * has no such object (an eventfd, a pidfd, a directory) stays in the slot: nil, message,
+ * "EOPNOTSUPP" or "EISDIR". An empty slot: nil, message, "ECANCELED". */
 static int f_adopt(lua_State *L) {
   descriptor *d = check(L);
   int fd = d->fd;
@@ -215,7 +222,8 @@ static int f_adopt(lua_State *L) {
   return r < 0 ? np_fail(L, r, "adopt descriptor %d", fd) : 1;
 }
 
-/* descriptor:take() -> its number, the caller's from here on; nil, "closed", "ECANCELED" when the slot is empty. */
+/* descriptor:take() -> its number, the caller's from here on; nil, "closed", "ECANCELED" when the
+ * slot is empty. */
 static int f_take(lua_State *L) {
   descriptor *d = check(L);
   if (d->fd < 0) return np_fail(L, NP_ECLOSED, "take");
@@ -243,9 +251,9 @@ static int f_index(lua_State *L) {
   return 1;
 }
 
-/* adopt(fd) -> stream, listener, datagram or record socket by what the kernel says fd is, or nil, message, code: "EBADF",
- * "EOPNOTSUPP", "EISDIR". fd: an integer, or a descriptor object, which is emptied. Takes ownership of an integer, also
- * on failure. */
+/* adopt(fd) -> stream, listener, datagram or record socket by what the kernel says fd is, or nil,
+ * message, code: "EBADF", "EOPNOTSUPP", "EISDIR". fd: an integer, or a descriptor object, which is
+ * emptied. Takes ownership of an integer, also on failure. */
 static int f_adopt_number(lua_State *L) {
   if (np_test_object(L, 1, &descriptor_type)) return f_adopt(L);
   lua_Integer fd = luaL_checkinteger(L, 1);
@@ -254,7 +262,8 @@ static int f_adopt_number(lua_State *L) {
   return r < 0 ? np_fail(L, r, "adopt descriptor %d", (int)fd) : 1;
 }
 
-/* own(fd) -> descriptor object that closes the number when it is closed or collected; nil, message, "EBADF". */
+/* own(fd) -> descriptor object that closes the number when it is closed or collected; nil, message,
+ * "EBADF". */
 static int f_own(lua_State *L) {
   lua_Integer fd = luaL_checkinteger(L, 1);
   luaL_argcheck(L, fd >= 0 && fd <= INT32_MAX, 1, "not a descriptor number");
@@ -263,8 +272,8 @@ static int f_own(lua_State *L) {
   return 1;
 }
 
-/* dup(x) -> a descriptor object with a duplicate (close-on-exec) of the descriptor of any object, io file or number;
- * nil, message, "EBADF" or "EMFILE". */
+/* dup(x) -> a descriptor object with a duplicate (close-on-exec) of the descriptor of any object,
+ * io file or number; nil, message, "EBADF" or "EMFILE". */
 static int f_dup(lua_State *L) {
   int fd = np_get_fd(L, 1);
   int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -274,20 +283,28 @@ static int f_dup(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {
-  { "close", f_close }, { "adopt", f_adopt }, { "take", f_take }, { NULL, NULL },
+  {"close", f_close},
+  {"adopt", f_adopt},
+  {"take", f_take},
+  {NULL, NULL},
 };
 
 static const luaL_Reg meta[] = {
-  { "__gc", f_gc }, { "__close", f_gc }, { "__tostring", f_tostring }, { NULL, NULL },
+  {"__gc", f_gc},
+  {"__close", f_gc},
+  {"__tostring", f_tostring},
+  {NULL, NULL},
 };
 
-static const np_type descriptor_type = { "neap.descriptor", methods, meta, f_index };
+static const np_type descriptor_type = {"neap.descriptor", methods, meta, f_index};
 
 static const luaL_Reg functions[] = {
-  { "adopt", f_adopt_number }, { "own", f_own }, { "dup", f_dup }, { NULL, NULL },
+  {"adopt", f_adopt_number},
+  {"own", f_own},
+  {"dup", f_dup},
+  {NULL, NULL},
 };
 
-int luaopen_neap_descriptor_core(lua_State *L);
 int luaopen_neap_descriptor_core(lua_State *L) {
   np_type_init(L, &descriptor_type);
   luaL_newlib(L, functions);

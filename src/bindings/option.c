@@ -1,4 +1,5 @@
-/* The option() method.  It knows no option: a row added to the core's table appears here by itself. */
+/* The option() method.  It knows no option: a row added to the core's table appears here by itself.
+ */
 #include "bindings/option.h"
 
 #include "bindings/lua_util.h"

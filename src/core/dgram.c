@@ -1,8 +1,9 @@
 /* Datagram and record sockets: recvmsg and sendmsg, and the few things the kernel does not tell.
  *
- * Three traps are dealt with here.  A record socket's reset overtakes the records that came before it:
- * they are read first.  An AF_UNIX datagram socket without a peer polls writable even when the receiver is full:
- * such a send is tried again by the clock.  An empty record looks like the end: credentials tell. */
+ * Three traps are dealt with here.  A record socket's reset overtakes the records that came before
+ * it: they are read first.  An AF_UNIX datagram socket without a peer polls writable even when the
+ * receiver is full: such a send is tried again by the clock.  An empty record looks like the end:
+ * credentials tell. */
 #include "core/dgram.h"
 
 #include <fcntl.h>
@@ -16,7 +17,8 @@
 #include "core/poll.h"
 #include "core/timer.h"
 
-/* The clock's tries at a full AF_UNIX receiver: from 1 ms doubling to 16 ms, a human would not notice. */
+/* The clock's tries at a full AF_UNIX receiver: from 1 ms doubling to 16 ms, a human would not
+ * notice. */
 enum { RETRY_FIRST_MS = 1, RETRY_LAST_MS = 16 };
 
 struct np_dgram {
@@ -26,17 +28,18 @@ struct np_dgram {
   void *owner;
   int fd;
   int domain, type;
-  bool was_blocking;   /* inherited so; put back when it goes */
-  bool readable;       /* recvmsg is worth trying */
-  bool writable;       /* sendmsg is worth trying */
-  bool info;           /* np_dgram_want_info was called */
-  bool ended;          /* the end of records was read */
-  int held;            /* a reset that waits until the records before it are read */
-  np_lease lease;      /* of the scratch buffer that messages land in */
-  char *big;           /* the buffer of a message that did not fit there, or that is kept; freed by the next call */
-  np_message *kept;    /* a message whose failure was told first */
+  bool was_blocking; /* inherited so; put back when it goes */
+  bool readable;     /* recvmsg is worth trying */
+  bool writable;     /* sendmsg is worth trying */
+  bool info;         /* np_dgram_want_info was called */
+  bool ended;        /* the end of records was read */
+  int held;          /* a reset that waits until the records before it are read */
+  np_lease lease;    /* of the scratch buffer that messages land in */
+  char *big; /* the buffer of a message that did not fit there, or that is kept; freed by the next
+                call */
+  np_message *kept; /* a message whose failure was told first */
   np_timer retry;
-  uint32_t retry_ms;   /* the next try's distance; 0: none is planned */
+  uint32_t retry_ms; /* the next try's distance; 0: none is planned */
 };
 
 /* ---- life ---- */
@@ -48,7 +51,7 @@ static int describe(np_object *o, char *buf, size_t size) {
   return np_addr_print(np_dgram_scheme(d), (struct sockaddr *)&a.ss, a.len, buf, size);
 }
 
-static const np_objtype dgram_type = { "dgram", describe };
+static const np_objtype dgram_type = {"dgram", describe};
 
 static void on_poll(np_poll *p, int events) {
   np_dgram *d = np_container(p, np_dgram, poll);
@@ -72,7 +75,9 @@ static void on_retry(np_timer *t) {
   if (d->fn) d->fn(d->owner, NP_DGRAM_WRITE);
 }
 
-static void on_evict(np_lease *l) { (void)l; } /* messages are copied out before anybody else runs */
+static void on_evict(np_lease *l) {
+  (void)l;
+} /* messages are copied out before anybody else runs */
 
 static int examine(int fd, int *domain, int *type, bool *was_blocking) {
   *type = np_socket_type(fd);
@@ -96,7 +101,7 @@ int np_dgram_new(np_loop *l, int fd, np_dgram **out) {
     return r;
   }
 #ifdef SO_PASSCRED
-  if (d->domain == AF_UNIX) setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+  if (d->domain == AF_UNIX) setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
 #endif
   d->fd = fd;
   d->readable = d->writable = true;
@@ -137,7 +142,7 @@ void np_dgram_close(np_dgram *d) { close(np_dgram_take(d)); }
 /* ---- receiving ---- */
 
 static int set_on(int fd, int level, int name) {
-  return setsockopt(fd, level, name, &(int){ 1 }, sizeof(int)) == 0 ? 0 : -errno;
+  return setsockopt(fd, level, name, &(int){1}, sizeof(int)) == 0 ? 0 : -errno;
 }
 
 int np_dgram_want_info(np_dgram *d) {
@@ -147,7 +152,8 @@ int np_dgram_want_info(np_dgram *d) {
   if (d->domain == AF_INET6) {
     r = set_on(d->fd, IPPROTO_IPV6, IPV6_RECVPKTINFO);
     if (r == 0) r = set_on(d->fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT);
-#ifdef __linux__ /* for what reaches a dual-stack socket over IPv4; others tell that by the IPv6 messages */
+#ifdef __linux__ /* for what reaches a dual-stack socket over IPv4; others tell that by the IPv6   \
+                    messages */
     if (r == 0) r = set_on(d->fd, IPPROTO_IP, IP_RECVTTL);
 #endif
     return r;
@@ -170,7 +176,7 @@ static void unmap(np_sockaddr *a) {
   if (a->ss.ss_family != AF_INET6) return;
   memcpy(&six, &a->ss, sizeof six);
   if (!IN6_IS_ADDR_V4MAPPED(&six.sin6_addr)) return;
-  struct sockaddr_in four = { .sin_family = AF_INET, .sin_port = six.sin6_port };
+  struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = six.sin6_port};
   memcpy(&four.sin_addr, &six.sin6_addr.s6_addr[12], 4);
   memset(&a->ss, 0, sizeof a->ss);
   memcpy(&a->ss, &four, sizeof four);
@@ -179,9 +185,13 @@ static void unmap(np_sockaddr *a) {
 
 static ssize_t receive(np_dgram *d, char *buf, size_t max, np_message *m) {
   _Alignas(struct cmsghdr) char control[NP_CMSG_SPACE];
-  struct iovec iov = { buf, max };
-  struct msghdr h = { .msg_name = &m->from.ss, .msg_namelen = sizeof m->from.ss, .msg_iov = &iov, .msg_iovlen = 1,
-                      .msg_control = control, .msg_controllen = sizeof control };
+  struct iovec iov = {buf, max};
+  struct msghdr h = {.msg_name = &m->from.ss,
+                     .msg_namelen = sizeof m->from.ss,
+                     .msg_iov = &iov,
+                     .msg_iovlen = 1,
+                     .msg_control = control,
+                     .msg_controllen = sizeof control};
   int flags = MSG_DONTWAIT | MSG_TRUNC;
 #ifdef MSG_CMSG_CLOEXEC
   flags |= MSG_CMSG_CLOEXEC;
@@ -195,7 +205,8 @@ static ssize_t receive(np_dgram *d, char *buf, size_t max, np_message *m) {
   m->len = np_min((size_t)n, max);
   if (m->full == m->len && (h.msg_flags & MSG_TRUNC)) m->full = m->len + 1;
   m->from.len = h.msg_namelen;
-  if (h.msg_namelen == 0) m->from.ss.ss_family = (sa_family_t)d->domain; /* an unnamed AF_UNIX socket */
+  if (h.msg_namelen == 0)
+    m->from.ss.ss_family = (sa_family_t)d->domain; /* an unnamed AF_UNIX socket */
   np_ancillary_parse(&h, &m->with);
   unmap(&m->from);
   return n;
@@ -247,7 +258,8 @@ int np_dgram_recv(np_dgram *d, size_t max, np_message *m) {
   if (!buf) return -ENOMEM;
   bool records = np_dgram_records(d);
   ssize_t n = receive(d, buf, max, m);
-  if (n == -ECONNRESET && records) { /* told once by the kernel, before the records that precede it */
+  if (n == -ECONNRESET &&
+      records) { /* told once by the kernel, before the records that precede it */
     d->held = (int)n;
     n = receive(d, buf, max, m);
   }
@@ -264,7 +276,7 @@ void np_dgram_map(const np_dgram *d, np_sockaddr *a) {
   struct sockaddr_in four;
   if (d->domain != AF_INET6 || a->ss.ss_family != AF_INET) return;
   memcpy(&four, &a->ss, sizeof four);
-  struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = four.sin_port };
+  struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = four.sin_port};
   memset(&six.sin6_addr.s6_addr[10], 0xff, 2);
   memcpy(&six.sin6_addr.s6_addr[12], &four.sin_addr, 4);
   memset(&a->ss, 0, sizeof a->ss);
@@ -275,7 +287,7 @@ void np_dgram_map(const np_dgram *d, np_sockaddr *a) {
 void np_dgram_sent_to(const np_dgram *d, const np_ancillary *w, np_sockaddr *out) {
   np_sockaddr local;
   bool six = w->to.ss_family == AF_INET6;
-  *out = (np_sockaddr){ w->to, six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in) };
+  *out = (np_sockaddr){w->to, six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in)};
   unmap(out);
   if (np_socket_local(d->fd, &local) < 0) return;
   /* the port lies at the same place in both families */
@@ -284,7 +296,9 @@ void np_dgram_sent_to(const np_dgram *d, const np_ancillary *w, np_sockaddr *out
 }
 
 /* poll(2) tells about the room at a connected AF_UNIX peer, not about any other's. */
-static bool by_clock(const np_dgram *d, const np_sockaddr *to) { return d->domain == AF_UNIX && to; }
+static bool by_clock(const np_dgram *d, const np_sockaddr *to) {
+  return d->domain == AF_UNIX && to;
+}
 
 static int wait_writable(np_dgram *d, const np_sockaddr *to) {
   np_loop *l = d->obj.loop;
@@ -298,10 +312,11 @@ static int wait_writable(np_dgram *d, const np_sockaddr *to) {
   return r < 0 ? r : 1;
 }
 
-int np_dgram_send(np_dgram *d, const void *p, size_t n, const np_sockaddr *to, const int *fds, int nfds) {
+int np_dgram_send(np_dgram *d, const void *p, size_t n, const np_sockaddr *to, const int *fds,
+                  int nfds) {
   _Alignas(struct cmsghdr) char control[NP_CMSG_SPACE];
-  struct iovec iov = { (void *)(uintptr_t)p, n };
-  struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
+  struct iovec iov = {(void *)(uintptr_t)p, n};
+  struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
   if (to) {
     h.msg_name = (void *)(uintptr_t)&to->ss;
     h.msg_namelen = to->len;

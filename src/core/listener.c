@@ -1,8 +1,9 @@
 /* Listeners: when to call accept, and what to do when it cannot.
  *
- * An event allows a socket some accepts without another event: 1 at first, doubled whenever they were all used, back
- * to 1 when one found nothing.  So a lone connection costs one accept4 and a storm one event for 16.
- * Nothing is accepted ahead of the owner, so nothing accepted can be lost. */
+ * An event allows a socket some accepts without another event: 1 at first, doubled whenever they
+ * were all used, back to 1 when one found nothing.  So a lone connection costs one accept4 and a
+ * storm one event for 16. Nothing is accepted ahead of the owner, so nothing accepted can be lost.
+ */
 #include "core/listener.h"
 
 #include <fcntl.h>
@@ -14,19 +15,19 @@
 #include "core/stream.h"
 #include "core/timer.h"
 
-/* Events for which a socket stays at one accept after a guess of two was wrong; doubled with each wrong guess, so
- * connections that come one by one pay for a useless accept once in 32. */
+/* Events for which a socket stays at one accept after a guess of two was wrong; doubled with each
+ * wrong guess, so connections that come one by one pay for a useless accept once in 32. */
 enum { HOLD_MAX = 31 };
 
 typedef struct lsock {
-  np_poll poll;          /* level-triggered; added when somebody first waits */
+  np_poll poll; /* level-triggered; added when somebody first waits */
   np_listener *listener;
   int fd;
-  uint8_t batch;         /* accepts that one event allows, 1..NP_ACCEPTS_MAX */
-  uint8_t left;          /* of the last event's, those not used yet */
-  uint8_t hold;          /* events to go before batch may grow from 1 */
-  uint8_t hold_next;     /* what hold will be after the next wrong guess */
-  bool was_blocking;     /* inherited so; put back when it goes */
+  uint8_t batch;     /* accepts that one event allows, 1..NP_ACCEPTS_MAX */
+  uint8_t left;      /* of the last event's, those not used yet */
+  uint8_t hold;      /* events to go before batch may grow from 1 */
+  uint8_t hold_next; /* what hold will be after the next wrong guess */
+  bool was_blocking; /* inherited so; put back when it goes */
 } lsock;
 
 typedef struct memconn {
@@ -40,19 +41,19 @@ struct np_listener {
   void *owner;
   lsock *socks[NP_LISTEN_SOCKETS_MAX];
   int n;
-  int turn;              /* the socket to look at first: no family starves the other */
-  bool waiting;          /* the owner wants NP_LISTENER_ACCEPT */
-  bool paused;           /* out of descriptors: `rest` resumes */
-  int reserve;           /* a descriptor to give up at EMFILE; -1 while it could not be had back */
+  int turn;     /* the socket to look at first: no family starves the other */
+  bool waiting; /* the owner wants NP_LISTENER_ACCEPT */
+  bool paused;  /* out of descriptors: `rest` resumes */
+  int reserve;  /* a descriptor to give up at EMFILE; -1 while it could not be had back */
   np_timer rest;
-  bool to_tell;          /* NP_LISTENER_STARVED is due */
-  uint64_t told_ns;      /* when it was last told; 0 never */
+  bool to_tell;     /* NP_LISTENER_STARVED is due */
+  uint64_t told_ns; /* when it was last told; 0 never */
   uint64_t shed;
   char *name;            /* mem: without the scheme; NULL: sockets */
   np_listener *next_mem; /* in the loop's list of names */
   np_node queue;         /* memconn */
   int queued, backlog;
-  np_later deliver;      /* mem: connects tell from the loop, not from inside the connect */
+  np_later deliver; /* mem: connects tell from the loop, not from inside the connect */
 };
 
 /* ---- life ---- */
@@ -61,12 +62,14 @@ static int describe(np_object *o, char *buf, size_t size) {
   np_listener *s = np_container(o, np_listener, obj);
   if (s->name) return snprintf(buf, size, "mem:%s", s->name);
   np_sockaddr a;
-  if (s->n == 0 || np_socket_local(s->socks[0]->fd, &a) < 0) return snprintf(buf, size, "no socket");
+  if (s->n == 0 || np_socket_local(s->socks[0]->fd, &a) < 0)
+    return snprintf(buf, size, "no socket");
   int scheme = np_socket_scheme(s->socks[0]->fd);
-  return np_addr_print((np_scheme)(scheme < 0 ? NP_TCP : scheme), (struct sockaddr *)&a.ss, a.len, buf, size);
+  return np_addr_print((np_scheme)(scheme < 0 ? NP_TCP : scheme), (struct sockaddr *)&a.ss, a.len,
+                       buf, size);
 }
 
-static const np_objtype type = { "listener", describe };
+static const np_objtype type = {"listener", describe};
 
 static int open_reserve(void) { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
@@ -118,7 +121,8 @@ int np_listener_add(np_listener *s, int fd) {
   return 0;
 }
 
-/* Always told to the kernel before the close: a listening socket is often shared with other processes. */
+/* Always told to the kernel before the close: a listening socket is often shared with other
+ * processes. */
 static int release(np_listener *s, lsock *k) {
   int fd = k->fd;
   np_poll_remove(s->obj.loop, &k->poll, false);
@@ -175,7 +179,8 @@ static void tell(np_listener *s, int what) {
   if (s->fn) s->fn(s->owner, what);
 }
 
-/* Level-triggered, so an event that nobody waits for turns the watcher off until np_listener_wait. */
+/* Level-triggered, so an event that nobody waits for turns the watcher off until np_listener_wait.
+ */
 static void on_poll(np_poll *p, int events) {
   (void)events;
   lsock *k = np_container(p, lsock, poll);
@@ -232,16 +237,11 @@ static void found_none(lsock *k) {
 
 /* Errors of the connection, not of the listener (accept(2), "Error handling"): try the next one. */
 static bool is_transient(int code) {
-  switch (-code) {
-    case EINTR: case ECONNABORTED: case EPROTO: case ENOPROTOOPT: case EHOSTDOWN: case EHOSTUNREACH:
-    case ENETDOWN: case ENETUNREACH: case EPERM: case ETIMEDOUT:
-#ifdef ENONET
-    case ENONET:
-#endif
-      return true;
-    default:
-      return false;
-  }
+  static const int codes[] = {EINTR,        ECONNABORTED, EPROTO,      ENOPROTOOPT, EHOSTDOWN,
+                              EHOSTUNREACH, ENETDOWN,     ENETUNREACH, EPERM,       ETIMEDOUT};
+  for (size_t i = 0; i < np_countof(codes); i++)
+    if (code == -codes[i]) return true;
+  return false;
 }
 
 static void on_rest(np_timer *t) {
@@ -251,8 +251,8 @@ static void on_rest(np_timer *t) {
   if (s->waiting) np_listener_wait(s);
 }
 
-/* Nobody can be served: the backlog keeps the others while this rests.  Without memory for the timer
- * it goes on at once, which is no worse than the shortage itself. */
+/* Nobody can be served: the backlog keeps the others while this rests.  Without memory for the
+ * timer it goes on at once, which is no worse than the shortage itself. */
 static void pause_accepting(np_listener *s) {
   np_loop *l = s->obj.loop;
   if (np_timer_set(l, &s->rest, np_loop_now(l) + NP_STARVED_PAUSE_MS * NP_MS) < 0) return;
@@ -316,7 +316,7 @@ static int take_one(np_listener *s, lsock *k, np_accepted *a) {
 }
 
 int np_listener_accept(np_listener *s, bool force, np_accepted *a) {
-  *a = (np_accepted){ .fd = -1 };
+  *a = (np_accepted){.fd = -1};
   int r = -EAGAIN;
   if (s->queued > 0) {
     a->mem = pop(s);
@@ -353,7 +353,8 @@ int np_listener_add_mem(np_listener *s, const char *name, size_t len, int backlo
   return 0;
 }
 
-/* What has to be told from the loop: connections to a mem: name, and the shortage of descriptors. */
+/* What has to be told from the loop: connections to a mem: name, and the shortage of descriptors.
+ */
 static void on_deliver(np_later *w) {
   np_listener *s = np_container(w, np_listener, deliver);
   if (s->to_tell) {
@@ -389,7 +390,9 @@ int np_mem_connect(np_loop *l, const char *name, size_t len, np_transport **clie
 /* ---- state ---- */
 
 int np_listener_count(const np_listener *s) { return s->n; }
-int np_listener_fd(const np_listener *s, int i) { return i >= 0 && i < s->n ? s->socks[i]->fd : -1; }
+int np_listener_fd(const np_listener *s, int i) {
+  return i >= 0 && i < s->n ? s->socks[i]->fd : -1;
+}
 const char *np_listener_mem_name(const np_listener *s) { return s->name; }
 uint64_t np_listener_shed(const np_listener *s) { return s->shed; }
 np_object *np_listener_object(np_listener *s) { return &s->obj; }

@@ -1,7 +1,9 @@
-/* Sockets: made, set up, bound and connected by ourselves, non-blocking and close-on-exec from birth.
+/* Sockets: made, set up, bound and connected by ourselves, non-blocking and close-on-exec from
+ * birth.
  *
  * The one idea: whoever gets a descriptor from here gets it ready to use, and a failure at any step
- * leaves nothing behind, neither a descriptor nor a file.  It waits for nothing and watches nothing. */
+ * leaves nothing behind, neither a descriptor nor a file.  It waits for nothing and watches
+ * nothing. */
 #include "core/socket.h"
 
 #include <fcntl.h>
@@ -30,11 +32,11 @@ int np_socket(int domain, int type, int protocol) {
   if ((fd = set_flags(fd)) < 0) return fd;
 #endif
 #ifdef SO_NOSIGPIPE
-  setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &(int){ 1 }, sizeof(int));
+  setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &(int){1}, sizeof(int));
 #endif
 #ifdef SO_PASSCRED
   if (domain == AF_UNIX && type == SOCK_SEQPACKET)
-    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
 #endif
   return fd;
 }
@@ -73,10 +75,11 @@ static const char *path_of(const np_sockaddr *a) {
   return a->len > offsetof(struct sockaddr_un, sun_path) && un->sun_path[0] ? un->sun_path : NULL;
 }
 
-/* Removes the socket file at `path` if nobody answers on it: 0, or -EADDRINUSE.  Only ECONNREFUSED means
- * that no socket is bound there; EAGAIN is a full backlog, EPROTOTYPE a live socket of another type.  Limits: a
- * stream socket between its bind and its listen looks the same; two processes that take over one
- * path in the same microseconds may both win, of which the later keeps the name. */
+/* Removes the socket file at `path` if nobody answers on it: 0, or -EADDRINUSE.  Only ECONNREFUSED
+ * means that no socket is bound there; EAGAIN is a full backlog, EPROTOTYPE a live socket of
+ * another type.  Limits: a stream socket between its bind and its listen looks the same; two
+ * processes that take over one path in the same microseconds may both win, of which the later keeps
+ * the name. */
 static int remove_stale(int type, const np_sockaddr *at, const char *path) {
   struct stat was, is;
   if (lstat(path, &was) != 0) return errno == ENOENT ? 0 : -errno;
@@ -86,14 +89,15 @@ static int remove_stale(int type, const np_sockaddr *at, const char *path) {
   int r = connect(probe, (const struct sockaddr *)&at->ss, at->len) == 0 ? 0 : -errno;
   close(probe);
   if (r != -ECONNREFUSED) return r == -ENOENT ? 0 : -EADDRINUSE;
-  if (lstat(path, &is) != 0 || is.st_ino != was.st_ino || is.st_dev != was.st_dev) return -EADDRINUSE;
+  if (lstat(path, &is) != 0 || is.st_ino != was.st_ino || is.st_dev != was.st_dev)
+    return -EADDRINUSE;
   return unlink(path) == 0 || errno == ENOENT ? 0 : -errno;
 }
 
-/* The umask is process-wide, so it is left alone.  On Linux the mode of the socket's own inode is what bind
- * gives to the file, less the umask: with the mode set before, the file is never more open than asked.
- * Elsewhere fchmod of a socket fails and the file is set right after bind, before listen: until then a
- * connection is refused. */
+/* The umask is process-wide, so it is left alone.  On Linux the mode of the socket's own inode is
+ * what bind gives to the file, less the umask: with the mode set before, the file is never more
+ * open than asked. Elsewhere fchmod of a socket fails and the file is set right after bind, before
+ * listen: until then a connection is refused. */
 static void mode_before_bind(int fd, int mode) {
   if (fchmod(fd, (mode_t)mode) != 0) return; /* EINVAL: not this platform */
 }
@@ -127,7 +131,7 @@ int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const 
   int fd = np_socket(family, type, 0);
   if (fd < 0) return fd;
   if (type == SOCK_STREAM && family != AF_UNIX) /* a restart must not wait for TIME_WAIT */
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
   int r = set_options(fd, o->opts, o->nopts, bad);
   if (r < 0) return fail(fd, r);
   r = bind_at(fd, type, at, o->mode);
@@ -140,8 +144,8 @@ int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const 
   return fd;
 }
 
-int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from, const np_setopt *opts,
-                      int nopts, bool *pending, const char **bad) {
+int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from,
+                      const np_setopt *opts, int nopts, bool *pending, const char **bad) {
   *pending = false;
   int fd = np_socket(to->ss.ss_family, type, 0);
   if (fd < 0) return fd;
@@ -209,17 +213,17 @@ bool np_socket_listens(int fd) {
 
 int np_socket_credentials(int fd, np_cred *out) {
 #ifdef SO_PEERCRED
-  struct ucred c = { 0 };
+  struct ucred c = {0};
   socklen_t n = sizeof c;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &n) != 0) return -errno;
   if (c.pid == 0) return -ENODATA; /* no peer, or not AF_UNIX (some kernels answer zeros) */
-  *out = (np_cred){ c.pid, c.uid, c.gid };
+  *out = (np_cred){c.pid, c.uid, c.gid};
   return 0;
 #else
   uid_t uid;
   gid_t gid;
   if (getpeereid(fd, &uid, &gid) != 0) return -errno;
-  *out = (np_cred){ -1, uid, gid };
+  *out = (np_cred){-1, uid, gid};
   return 0;
 #endif
 }
@@ -235,7 +239,7 @@ int np_socket_pair(int type, int fds[2]) {
 #endif
 #ifdef SO_PASSCRED
   if (type == SOCK_SEQPACKET)
-    for (int i = 0; i < 2; i++) setsockopt(fds[i], SOL_SOCKET, SO_PASSCRED, &(int){ 1 }, sizeof(int));
+    for (int i = 0; i < 2; i++) setsockopt(fds[i], SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
 #endif
   return 0;
 }

@@ -1,21 +1,25 @@
--- serve(addr or listener, [opts,] handler): accept, run the handler in a task per connection, and outlive it.
+-- serve(addr or listener, [opts,] handler): accept, run the handler in a task per connection, and
+-- outlive it.
 --
--- The one idea: a connection's entry is on the server's list for exactly as long as its task runs, and one
--- `__close` takes it off, closes the connection and lets the next one in. Nothing here reads or writes.
+-- The one idea: a connection's entry is on the server's list for exactly as long as its task runs,
+-- and one `__close` takes it off, closes the connection and lets the next one in. Nothing here
+-- reads or writes.
 
 local tasks = require "neap.task.core"
 local groups = require "neap.group.core"
 local event = require("neap.event.core").event
 
--- A program that says nothing gets limits that hold 10 000 clients and not an unbounded number: past them the
--- kernel's backlog waits. An idle peer is let go after five minutes.
+-- A program that says nothing gets limits that hold 10 000 clients and not an unbounded number:
+-- past them the kernel's backlog waits. An idle peer is let go after five minutes.
 local MAX_CONNECTIONS = 20000
 local TIMEOUT_S = 300
 local GRACE_S = 5
 
 -- What a peer can do to a handler at any time: one line, no traceback.
 local common = { ECONNRESET = true, EPIPE = true, ETIMEDOUT = true, ECONNABORTED = true }
-local common_texts = { "connection reset by peer$", "broken pipe$", "timed out$", "connection aborted$" }
+local common_texts = {
+  "connection reset by peer$", "broken pipe$", "timed out$", "connection aborted$",
+}
 
 local failure = {
   __name = "neap.error",
@@ -118,13 +122,14 @@ local function others(self)
   return list
 end
 
---- Ends the server: accepts no more, waits up to `grace` seconds for the connections, cancels the rest and waits for them.
+--- Ends the server: accepts no more, waits up to `grace` seconds for the connections, cancels the
+-- rest and waits for them.
 --
 -- Called in a handler, it leaves that handler's own connection alone. Again is fine.
 ---@param grace? number seconds (5)
 ---@return integer cancelled how many connections were cancelled
 function server:stop(grace)
-  if grace ~= nil and (type(grace) ~= "number" or not (grace >= 0)) then
+  if grace ~= nil and (type(grace) ~= "number" or grace ~= grace or grace < 0) then
     error(("bad argument #1 to 'stop' (seconds expected, got %s)"):format(tostring(grace)), 2)
   end
   if not self.stopped then
@@ -146,8 +151,9 @@ end
 server.__close = function(self) self:stop(0) end
 
 function server:__tostring()
-  return ("neap.server{%s connections=%d total=%d%s}"):format(self.address, self.connections, self.total,
-    self.stopped and " stopped" or "")
+  local state = self.stopped and " stopped" or ""
+  return ("neap.server{%s connections=%d total=%d%s}"):format(
+    self.address, self.connections, self.total, state)
 end
 
 -- Arguments.
@@ -159,8 +165,9 @@ local function bad(n, text) error(("bad argument #%d to 'serve' (%s)"):format(n,
 local function check_number(opts, name, least)
   local value = opts[name]
   if value == nil or value == false and name == "timeout" then return end
-  if type(value) ~= "number" or not (value >= least) then
-    bad(2, ("option '%s': a number of %s or more expected, got %s"):format(name, least, tostring(value)))
+  if type(value) ~= "number" or value ~= value or value < least then
+    local text = "option '%s': a number of %s or more expected, got %s"
+    bad(2, text:format(name, least, tostring(value)))
   end
 end
 
@@ -173,7 +180,9 @@ local function check(addr, opts, handler)
   check_number(opts, "max_connections", 1)
   check_number(opts, "timeout", 0)
   check_number(opts, "line_max", 1)
-  if opts.log ~= nil and type(opts.log) ~= "function" then bad(2, "option 'log': function expected") end
+  if opts.log ~= nil and type(opts.log) ~= "function" then
+    bad(2, "option 'log': function expected, got " .. type(opts.log))
+  end
   local kind = type(addr)
   if kind ~= "string" and kind ~= "userdata" and kind ~= "table" then
     bad(1, "address or listener expected, got " .. kind)
@@ -187,21 +196,23 @@ local function listen(addr, opts)
     if not own[name] then rest[name] = value end
   end
   local ok, l, message, code = pcall(require("neap.net").listen, addr, rest)
-  if not ok then error(type(l) == "string" and l:gsub("^[^:]*:%d+: ", "") or l, type(l) == "string" and 3 or 0) end
+  if not ok and type(l) == "string" then error((l:gsub("^[^:]*:%d+: ", "")), 3) end
+  if not ok then error(l, 0) end
   if not l then error(setmetatable({ message = message, code = code }, failure), 0) end
   return l
 end
 
 --- Serves connections: returns at once with a server that already listens, or raises if it cannot.
 --
--- Each connection gets a task that is a group of its own; the handler's return closes it politely. An error in a handler
--- is logged with the peer and a traceback, and concerns no other connection; a reset, broken pipe or expired deadline that
--- the handler did not catch is one line. The accept task belongs to the nearest group of the caller, so that lives until
--- server:stop(). A listener that is given is used, not owned: stop() leaves it open.
+-- Each connection gets a task that is a group of its own; the handler's return closes it politely.
+-- An error in a handler is logged with the peer and a traceback, and concerns no other connection;
+-- a reset, broken pipe or expired deadline that the handler did not catch is one line. The accept
+-- task belongs to the nearest group of the caller, so that lives until server:stop(). A listener
+-- that is given is used, not owned: stop() leaves it open.
 --
--- opts: max_connections (20000; past it the kernel's backlog waits), timeout (300 s, the default deadline of each wait on
--- a connection; false: none), line_max (64 KiB, a stream's own default), log (function(line), default: standard
--- error), and every option of net.listen.
+-- opts: max_connections (20000; past it the kernel's backlog waits), timeout (300 s, the default
+-- deadline of each wait on a connection; false: none), line_max (64 KiB, a stream's own default),
+-- log (function(line), default: standard error), and every option of net.listen.
 ---@param addr string|userdata an address, or a listener
 ---@param opts? table
 ---@param handler fun(conn: userdata)

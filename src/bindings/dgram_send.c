@@ -1,0 +1,156 @@
+/* send(): one message to one destination.
+ *
+ * The destination last used is remembered as text and as bytes, so an echo does not parse what it
+ * has just printed.  A name goes through the resolver that the Lua face sets. */
+#include <string.h>
+
+#include "bindings/descriptor.h"
+#include "bindings/dgram_impl.h"
+#include "bindings/select.h"
+#include "core/error.h"
+
+static const char resolver_key; /* registry: the function that makes a destination literal */
+
+static const np_waitkind send_wait = {
+  .what = "send", .outside = true, .abort = np_waiter_forget, .describe = np_dgram_describe};
+
+/* The bytes of the destination text at index 3.  0 or a code, with *why. */
+static int find_destination(lua_State *L, dgram *d, const char **why, bool *name) {
+  size_t len;
+  np_addr a;
+  *name = false;
+  *why = NULL;
+  if (d->to.len > 0) {
+    lua_getiuservalue(L, 1, UV_TO);
+    bool same = lua_rawequal(L, -1, 3);
+    lua_pop(L, 1);
+    if (same) return 0;
+  }
+  d->to.len = 0;
+  const char *s = lua_tolstring(L, 3, &len);
+  int r = np_addr_parse(&a, s, len, d->scheme, why);
+  if (r < 0) return r;
+  if (a.scheme != d->scheme) {
+    *why = "not an address this socket can send to";
+    return -EPROTOTYPE;
+  }
+  if ((a.scheme == NP_UDP || a.scheme == NP_RAW) && !a.literal) {
+    *name = true;
+    return 0;
+  }
+  np_sockaddr to;
+  r = np_addr_sockaddr(&a, np_socket_domain(np_dgram_fd(d->core)) == AF_INET6, &to);
+  if (r < 0) return r;
+  np_dgram_map(d->core, &to);
+  lua_pushvalue(L, 3);
+  lua_setiuservalue(L, 1, UV_TO);
+  d->to = to;
+  return 0;
+}
+
+static int send_failed(lua_State *L, dgram *d, int code, const char *why) {
+  if (code == NP_ECLOSED) return np_fail_closed(L, &d->streak);
+  lua_pushvalue(L, 3);
+  if (lua_type(L, -1) != LUA_TSTRING) np_dgram_push_name(L, d);
+  const char *where = lua_tostring(L, -1);
+  if (why) return np_fail_text(L, np_error_name(code), "send to %s: %s", where, why);
+  return np_fail_code(L, code, &d->streak, "send to %s", where);
+}
+
+enum { AS_GIVEN, RESOLVED };
+
+static int k_send(lua_State *L, int status, lua_KContext ctx);
+
+/* The resolver's results are on the stack: a literal, or its failure. */
+static int k_resolved(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  if (lua_type(L, 6) != LUA_TSTRING) return 3;
+  lua_pushvalue(L, 6);
+  lua_replace(L, 3);
+  lua_settop(L, 5);
+  np_op_begin(L, "send");
+  return k_send(L, LUA_OK, RESOLVED);
+}
+
+static int resolve(lua_State *L, lua_KContext ctx) {
+  if (ctx == RESOLVED || lua_rawgetp(L, LUA_REGISTRYINDEX, &resolver_key) != LUA_TFUNCTION)
+    return send_failed(L, lua_touserdata(L, 1), -EINVAL, "a name, not an address");
+  lua_pushvalue(L, 3);
+  lua_pushvalue(L, 4);
+  lua_callk(L, 2, 3, RESOLVED, k_resolved);
+  return k_resolved(L, LUA_OK, RESOLVED);
+}
+
+static int gather(lua_State *L, int fds[NP_FDS_MAX]) {
+  if (!lua_istable(L, 4)) return 0;
+  int n = lua_getfield(L, 4, "fds") == LUA_TNIL ? 0 : np_gather_fds(L, -1, 4, fds);
+  lua_pop(L, 1);
+  return n;
+}
+
+/* Stack: the socket, message, destination or nil, options or nil, the deadline. */
+static int k_send(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  dgram *d = lua_touserdata(L, 1);
+  int woken = np_woken(L), fds[NP_FDS_MAX];
+  const char *why = NULL;
+  bool name = false, to = !lua_isnil(L, 3);
+  lua_settop(L, 5);
+  if (!d->core) return send_failed(L, d, NP_ECLOSED, NULL);
+  if (woken < 0) return send_failed(L, d, woken, NULL);
+  int r = to ? find_destination(L, d, &why, &name) : 0;
+  if (r < 0) return send_failed(L, d, r, why);
+  if (name) return resolve(L, ctx);
+  int nfds = gather(L, fds);
+  size_t len;
+  const char *p = lua_tolstring(L, 2, &len);
+  r = np_dgram_send(d->core, p, len, to ? &d->to : NULL, fds, nfds);
+  if (r < 0) return send_failed(L, d, r, NULL);
+  if (r > 0) {
+    np_waiter_join(np_task_of(L), &d->writers);
+    return np_wait(L, &send_wait, d, (uint64_t)lua_tointeger(L, 5), ctx, k_send);
+  }
+  d->streak = 0;
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static const char *const send_known[] = {"fds", "timeout", NULL};
+
+/* socket:send(msg [, to] [, opts]) -> true, or nil, message, code.
+ *
+ * One message, whole or not at all; "" is a message.  to: an address of the socket's kind
+ * ("host:port" will do for UDP), nil for a connected socket's peer.  opts: fds (a list of
+ * descriptors, AF_UNIX only, at most 253; they stay ours), timeout (seconds). Waits while the
+ * receiver is full. Codes: EMSGSIZE (longer than the socket can send), ECONNREFUSED, EDESTADDRREQ
+ * or ENOTCONN (no destination), EPIPE (a record socket's peer is gone), ENOENT, ETIMEDOUT ... */
+int np_dgram_f_send(lua_State *L) {
+  int fds[NP_FDS_MAX];
+  dgram *d = np_dgram_check(L);
+  luaL_checkstring(L, 2);
+  if (lua_istable(L, 3)) {
+    lua_settop(L, 3);
+    lua_pushnil(L);
+    lua_insert(L, 3);
+  }
+  lua_settop(L, 4);
+  luaL_optstring(L, 3, NULL);
+  if (!lua_isnil(L, 4)) np_check_options(L, 4, send_known);
+  uint64_t deadline = np_deadline_opt(L, 4, d->timeout);
+  bool unix_ = d->scheme == NP_UNIX_DGRAM || d->scheme == NP_UNIX_SEQPACKET;
+  if (gather(L, fds) > 0 && !unix_)
+    return send_failed(L, d, -EOPNOTSUPP, "descriptors travel over AF_UNIX only");
+  np_op_begin(L, "send");
+  lua_pushinteger(L, (lua_Integer)deadline);
+  if (np_slice_over(L)) return np_give_way(L, AS_GIVEN, k_send);
+  return k_send(L, LUA_OK, AS_GIVEN);
+}
+
+/* resolver(f): f(destination, opts) makes a destination with a name literal, or returns nil,
+ * message, code; it may wait. The Lua face sets it once per state. */
+int np_dgram_f_resolver(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &resolver_key);
+  return 0;
+}

@@ -1,0 +1,34 @@
+/* The listener object, for the files that make it up. */
+#ifndef NP_LISTENER_IMPL_H
+#define NP_LISTENER_IMPL_H
+
+#include "bindings/listener.h"
+#include "bindings/lua_util.h"
+#include "bindings/task.h"
+#include "core/listener.h"
+
+typedef struct listener {
+  const np_type *type;
+  np_listener *core; /* NULL: closed */
+  np_node waiters;   /* np_waiter of tasks in accept */
+  lua_State *main;   /* for warnings */
+  bool records;      /* SOCK_SEQPACKET: accepts record sockets */
+  uint8_t streak;    /* failures in a row */
+} listener;
+
+/* Pushes a closed one. */
+listener *np_listener_make(lua_State *L);
+
+/* Gives it a core without sockets: 0 or a code. */
+int np_listener_start(lua_State *L, listener *l);
+
+/* Notes the addresses of its sockets; the object is at the top of the stack. */
+void np_listener_settle(lua_State *L, listener *l);
+
+/* Wakes its waiters and closes it. */
+void np_listener_end(listener *l);
+
+/* The Lua function listen. */
+int np_listen(lua_State *L);
+
+#endif
