@@ -139,7 +139,7 @@ static int fail(lua_State *L, stream *u, int code, const char *what) {
 static const char *const timeout_only[] = { "timeout", NULL };
 
 static uint64_t deadline(lua_State *L, stream *u, int idx) {
-  double s = np_opt_seconds(L, idx, "timeout", -1);
+  double s = idx ? np_opt_seconds(L, idx, "timeout", -1) : -1; /* 0: no options were given */
   uint64_t ns = s < 0 ? u->timeout_ns : np_seconds_ns(s);
   return ns == NP_NEVER ? NP_NEVER : np_deadline_after(np_loop_of(L), ns);
 }
