@@ -100,7 +100,8 @@ int main(void) {
   np_cancel(rt);
   printf("cancelled %d\n", np_run(rt));
   np_free(rt);
-  luaL_dostring(L, "print(coroutine.isyieldable())");
+  luaL_loadstring(L, "print(coroutine.isyieldable())");
+  lua_call(L, 0, 0);
   lua_close(L);
   return 0;
 }
@@ -143,7 +144,7 @@ false
 
   it("compiles the header as C++", function()
     local dir = helper.tmpdir()
-    helper.write_file(dir .. "/h.cc", '#include "neap.h"\nint main() { return np_new == nullptr; }\n')
+    helper.write_file(dir .. "/h.cc", '#include "neap.h"\nint main() { np_free(np_new(nullptr)); }\n')
     local _, err, status = helper.run("c++ -fsyntax-only -Wall -Wextra -Isrc " .. dir .. "/h.cc")
     assert.equal("", err)
     assert.equal(0, status)

@@ -2,7 +2,7 @@
  *
  * Everything that concerns the whole process is here and nowhere else: the library below neap.h never touches a signal
  * handler, a resource limit or the standard descriptors.  A script given alone is the main task itself; -e, -l and -i
- * become steps of one main task.  main.c knows nothing of sockets. */
+ * become steps of one main task. main.c knows nothing of sockets. */
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -229,42 +229,47 @@ static int push_script(lua_State *L, const options *o) {
   return o->argc - o->script - 1;
 }
 
-static void push_steps(lua_State *L, const options *o) {
-  int nargs = 0;
-  lua_newtable(L);
-  int steps = lua_gettop(L);
-  if (o->code || o->prompt) {
-    push_code(L, "require('neap.prompt').globals()", "=neap");
-    add_step(L, steps);
+/* A step alone is the main task itself: its tracebacks are the stock ones. */
+static void push_steps(lua_State *L, int steps, int nargs) {
+  if (lua_rawlen(L, steps) == 1) {
+    lua_rawgeti(L, steps, 1);
+  } else {
+    lua_pushvalue(L, steps);
+    lua_pushinteger(L, nargs);
+    lua_pushcclosure(L, f_main, 2);
   }
-  add_options(L, o, steps);
-  int base = lua_gettop(L);
-  if (o->script) {
-    nargs = push_script(L, o);
-    lua_pushvalue(L, base + 1);
-    add_step(L, steps);
-    lua_remove(L, base + 1);
-  }
-  if (o->prompt) {
-    push_code(L, "require('neap.prompt').run()", "=neap");
-    add_step(L, steps);
-  }
-  lua_pushvalue(L, steps);
-  lua_pushinteger(L, nargs);
-  lua_pushcclosure(L, f_main, 2);
   lua_replace(L, steps); /* where the table was: now function, arguments */
+}
+
+static void run_code(lua_State *L, const char *code) {
+  push_code(L, code, "=neap");
+  lua_call(L, 0, 0);
 }
 
 /* (options) -> the main function and its arguments. Raises what cannot be compiled. */
 static int f_prepare(lua_State *L) {
   const options *o = lua_touserdata(L, 1);
+  int nargs = 0;
   raise_limit(L);
   push_arg_table(L, o);
   lua_setglobal(L, "arg");
   if (o->warnings) lua_warning(L, "@on", 0);
+  if (o->trace) run_code(L, "require('neap.trace.core').start()");
+  if (o->code || o->prompt) run_code(L, "require('neap.prompt').globals()");
   lua_settop(L, 0);
-  if (o->code || o->library || o->prompt) push_steps(L, o);
-  else push_script(L, o); /* the script alone is the main task: its tracebacks are the stock ones */
+  lua_newtable(L);
+  add_options(L, o, 1);
+  if (o->script || o->from_stdin) {
+    nargs = push_script(L, o);
+    lua_pushvalue(L, 2);
+    add_step(L, 1);
+    lua_remove(L, 2);
+  }
+  if (o->prompt) {
+    push_code(L, "require('neap.prompt').run()", "=neap");
+    add_step(L, 1);
+  }
+  push_steps(L, 1, nargs);
   return lua_gettop(L);
 }
 

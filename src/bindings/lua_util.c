@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "bindings/task.h"
 #include "core/error.h"
 
 /* __index for types with fields: a method if there is one, else type->index. Upvalues: methods, type->index. */
@@ -72,6 +73,7 @@ int np_fail(lua_State *L, int code, const char *fmt, ...) {
   lua_pushfstring(L, "%s: %s", lua_tostring(L, -1), np_error_text(code));
   lua_remove(L, -2);
   lua_pushstring(L, np_error_name(code));
+  if (np_unlikely(code == -ETIMEDOUT) && np_task_of(L)) np_trace(np_loop_of(L), "timeout", NULL, code);
   return 3;
 }
 

@@ -15,5 +15,6 @@ const luaL_Reg np_modules[] = {
   { "neap.semaphore.core", luaopen_neap_semaphore_core },
   { "neap.stream.core", luaopen_neap_stream_core },
   { "neap.task.core", luaopen_neap_task_core },
+  { "neap.trace.core", luaopen_neap_trace_core },
   { NULL, NULL },
 };

@@ -159,6 +159,7 @@ void np_object_init(np_object *o, np_loop *l, const np_objtype *type) {
   o->type = type;
   np_node_append(&l->objects, &o->node);
   l->nobjects++;
+  np_trace(l, "new", o, 0);
 }
 
 void np_object_done(np_object *o) {

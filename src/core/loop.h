@@ -62,7 +62,8 @@ void np_object_init(np_object *o, np_loop *l, const np_objtype *type);
 void np_object_done(np_object *o);
 np_node *np_loop_objects(np_loop *l); /* the list's head; walk with ->next, container np_object.node */
 
-/* The one trace hook: accept, connect, listen, timeout, close ...; NULL turns it off. `code` is 0 or an error. */
+/* The one trace hook: accept, connect, listen, timeout, close ...; NULL turns it off. `code` is 0 or an error. "new"
+ * comes from np_object_init, when o cannot be described yet; "timeout" comes without an object. */
 typedef void np_trace_fn(void *ctx, const char *event, np_object *o, int code);
 void np_loop_on_trace(np_loop *l, np_trace_fn *fn, void *ctx);
 void np_trace(np_loop *l, const char *event, np_object *o, int code);

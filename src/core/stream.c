@@ -350,6 +350,9 @@ uint64_t np_stream_total_out(const np_stream *s) { return s->out_total; }
 int np_stream_fd(const np_stream *s) { return s->t->ops->fd ? s->t->ops->fd(s->t) : -1; }
 np_loop *np_stream_loop(const np_stream *s) { return s->obj.loop; }
 np_object *np_stream_object(np_stream *s) { return &s->obj; }
+np_stream *np_stream_of(np_object *o) {
+  return o && o->type == &stream_type ? np_container(o, np_stream, obj) : NULL;
+}
 
 static int describe(np_object *o, char *buf, size_t size) {
   np_stream *s = np_container(o, np_stream, obj);

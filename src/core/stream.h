@@ -103,6 +103,7 @@ uint64_t np_stream_total_out(const np_stream *s);
 int np_stream_fd(const np_stream *s);         /* -1: none */
 np_loop *np_stream_loop(const np_stream *s);
 np_object *np_stream_object(np_stream *s);
+np_stream *np_stream_of(np_object *o); /* the stream that o is, or NULL: it is something else */
 
 /* Lingerers (core/stream.c): closed streams whose last bytes are on the way. Bounded per loop. */
 enum { NP_LINGER_MAX = 1024, NP_LINGER_IDLE_MS = 2000, NP_LINGER_ALL_MS = 10000 };
