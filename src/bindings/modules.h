@@ -21,7 +21,4 @@ int luaopen_neap_trace_core(lua_State *L);
 
 extern const luaL_Reg np_modules[]; /* ends with NULLs */
 
-/* Makes neap.* loadable in L: from the directory stdlib (NULL: none), else the baked sources. Idempotent. */
-void np_install_modules(lua_State *L, const char *stdlib);
-
 #endif

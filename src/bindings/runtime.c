@@ -65,7 +65,7 @@ static int search_neap(lua_State *L) {
   return 2;
 }
 
-void np_install_modules(lua_State *L, const char *stdlib) {
+static void install_modules(lua_State *L, const char *stdlib) {
   if (stdlib) lua_pushstring(L, stdlib);
   else lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &key_stdlib);
@@ -75,10 +75,6 @@ void np_install_modules(lua_State *L, const char *stdlib) {
   lua_getglobal(L, LUA_LOADLIBNAME);
   lua_getfield(L, -1, "searchers");
   lua_Integer n = luaL_len(L, -1);
-  lua_rawgeti(L, -1, 2);
-  bool present = lua_tocfunction(L, -1) == search_neap;
-  lua_pop(L, present ? 3 : 1);
-  if (present) return;
   for (lua_Integer i = n; i >= 2; i--) { /* after preload, before files */
     lua_rawgeti(L, -1, i);
     lua_rawseti(L, -2, i + 1);
@@ -144,7 +140,7 @@ static int init_state(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_anchors);
   rt->main = np_group_new(L, NULL);
   lua_rawsetp(L, LUA_REGISTRYINDEX, rt->main);
-  np_install_modules(L, stdlib);
+  install_modules(L, stdlib);
   np_coroutine_install(L);
   lua_getglobal(L, LUA_OSLIBNAME);
   lua_getfield(L, -1, "exit");
@@ -210,8 +206,6 @@ static void end_tasks(np_runtime *rt) {
 
 static int shut_state(lua_State *L) {
   np_coroutine_restore(L);
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_runtime);
   lua_getglobal(L, LUA_OSLIBNAME);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &key_os_exit);
   lua_setfield(L, -2, "exit");
