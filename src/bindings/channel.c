@@ -10,11 +10,12 @@
  * taken nothing; one that was woken has its value and returns it, and a cancellation that comes in
  * between counts from its next wait. Waiters are served first come, first served.  It does not wait
  * for readers: closing never blocks. */
+#include "bindings/ring.h"
 #include "bindings/select.h"
 
 /* A channel of more is a queue without back-pressure; the ring grows as it is used, so a generous n
  * costs nothing. */
-enum { CAPACITY_MAX = 1 << 24, RING_MIN = 16, RING_KEPT = 1024 };
+enum { CAPACITY_MAX = 1 << 24 };
 
 /* As many ends in a row from one channel to one task are a loop that ignores results. */
 enum { ENDS_MAX = 100 };
@@ -24,9 +25,7 @@ typedef struct channel {
   np_node getters;   /* waiting only while nothing is buffered and nobody else puts */
   np_node putters;   /* waiting only while the buffer is full */
   uint32_t capacity; /* values it buffers; 0: rendezvous */
-  uint32_t ring;     /* slots of the ring in user value 1; <= capacity */
-  uint32_t head;     /* slot of the oldest value, from 0 */
-  uint32_t count;    /* buffered values; <= ring */
+  np_ring ring;      /* of the buffered values, in user value 1; at most `capacity` */
   bool closed;       /* no puts any more; never goes back */
   uint8_t ends;      /* ends in a row that `ended` was told */
   const void *ended; /* the task; only compared */
@@ -36,54 +35,6 @@ static const np_type channel_type;
 
 static channel *check_channel(lua_State *L) { return np_check_object(L, 1, &channel_type); }
 
-/* ---- the ring ---- */
-
-/* Doubles the ring, oldest value first. Raises without a change when memory is out. */
-static void ring_grow(lua_State *L, int at, channel *c) {
-  uint32_t size = c->ring ? c->ring * 2 : RING_MIN;
-  if (size > c->capacity) size = c->capacity;
-  lua_createtable(L, (int)size, 0);
-  if (c->count > 0) {
-    lua_getiuservalue(L, at, 1);
-    for (uint32_t i = 0; i < c->count; i++) {
-      lua_rawgeti(L, -1, (c->head + i) % c->ring + 1);
-      lua_rawseti(L, -3, i + 1);
-    }
-    lua_pop(L, 1);
-  }
-  lua_setiuservalue(L, at, 1);
-  c->ring = size;
-  c->head = 0;
-}
-
-/* Appends the value on top of the stack and pops it. There is room. `at`: the channel. */
-static void ring_push(lua_State *L, int at, channel *c) {
-  if (c->count == c->ring) ring_grow(L, at, c);
-  lua_getiuservalue(L, at, 1);
-  lua_insert(L, -2);
-  lua_rawseti(L, -2, (c->head + c->count) % c->ring + 1);
-  lua_pop(L, 1);
-  c->count++;
-}
-
-/* A burst is over: its ring goes. */
-static void ring_drop(lua_State *L, int at, channel *c) {
-  lua_pushnil(L);
-  lua_setiuservalue(L, at, 1);
-  c->ring = c->head = 0;
-}
-
-/* Pushes the oldest value, which is gone from the ring: the slot keeps nothing alive. */
-static void ring_pop(lua_State *L, int at, channel *c) {
-  lua_getiuservalue(L, at, 1);
-  lua_rawgeti(L, -1, c->head + 1);
-  lua_pushnil(L);
-  lua_rawseti(L, -3, c->head + 1);
-  lua_remove(L, -2);
-  c->head = (c->head + 1) % c->ring;
-  if (--c->count == 0 && c->ring > RING_KEPT) ring_drop(L, at, c);
-}
-
 /* ---- giving and taking without waiting ---- */
 
 typedef enum outcome { FULL, DONE, ENDED } outcome;
@@ -92,13 +43,13 @@ typedef enum outcome { FULL, DONE, ENDED } outcome;
 static outcome offer(lua_State *L, int at, channel *c, int value) {
   if (c->closed) return ENDED;
   np_waiter *w = np_waiter_first(&c->getters);
-  if (!w && c->count == c->capacity) return FULL;
+  if (!w && c->ring.count == c->capacity) return FULL;
   lua_pushvalue(L, value);
   if (w) {
     lua_xmove(L, np_task_thread(w->task), 1);
     np_waiter_give(w);
   } else {
-    ring_push(L, at, c);
+    np_ring_push(L, at, &c->ring, c->capacity);
   }
   c->ends = 0;
   return DONE;
@@ -120,9 +71,9 @@ static bool take_from_putter(lua_State *L, channel *c) {
 /* Pushes the next value. FULL stands for "nothing there" here. A free slot goes to the first
  * waiting put at once. */
 static outcome take(lua_State *L, int at, channel *c) {
-  if (c->count > 0) {
-    ring_pop(L, at, c);
-    if (take_from_putter(L, c)) ring_push(L, at, c);
+  if (c->ring.count > 0) {
+    np_ring_pop(L, at, &c->ring);
+    if (take_from_putter(L, c)) np_ring_push(L, at, &c->ring, c->capacity);
   } else if (!take_from_putter(L, c)) {
     return c->closed ? ENDED : FULL;
   }
@@ -148,7 +99,7 @@ static int push_closed(lua_State *L) { return np_fail_text(L, "EPIPE", "closed")
 static int describe(void *obj, char *buf, size_t size) {
   channel *c = obj;
   if (c->capacity == 0) return snprintf(buf, size, "rendezvous channel");
-  return snprintf(buf, size, "channel with %u of %u", c->count, c->capacity);
+  return snprintf(buf, size, "channel with %u of %u", c->ring.count, c->capacity);
 }
 
 static const np_waitkind wait_put = {
@@ -337,7 +288,7 @@ static const np_selectable selectable = {.ops = ops, .poll = poll_channel, .add 
 /* ---- the object ---- */
 
 static int f_len(lua_State *L) {
-  lua_pushinteger(L, check_channel(L)->count);
+  lua_pushinteger(L, check_channel(L)->ring.count);
   return 1;
 }
 
@@ -346,8 +297,8 @@ static int f_tostring(lua_State *L) {
   int gets = 0, puts = 0;
   for (np_node *n = c->getters.next; n != &c->getters; n = n->next) gets++;
   for (np_node *n = c->putters.next; n != &c->putters; n = n->next) puts++;
-  lua_pushfstring(L, "neap.channel{%d/%d gets=%d puts=%d%s}", (int)c->count, (int)c->capacity, gets,
-                  puts, c->closed ? " closed" : "");
+  lua_pushfstring(L, "neap.channel{%d/%d gets=%d puts=%d%s}", (int)c->ring.count, (int)c->capacity,
+                  gets, puts, c->closed ? " closed" : "");
   return 1;
 }
 
