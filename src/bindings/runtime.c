@@ -17,7 +17,7 @@
 #include "core/stream.h"
 #include "neap.h"
 
-static const char key_stdlib = 'd', key_os_exit = 'e';
+static const char key_stdlib = 'd', key_os_exit = 'e', key_on_exit = 'x';
 
 /* Finding neap.* : a directory of sources first, then what is baked in. */
 
@@ -102,7 +102,11 @@ static int f_exit(lua_State *L) {
 /* on_exit(f): f runs in a task of its own after the main group has ended; last registered first. */
 static int f_on_exit(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, "neap.on_exit");
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit) != LUA_TTABLE) {
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_on_exit);
+  }
   lua_pushvalue(L, 1);
   lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
   return 0;
@@ -282,7 +286,7 @@ static void report_failure(np_runtime *rt) {
 
 static int run_exit_function(lua_State *L) {
   lua_settop(L, 0);
-  lua_getfield(L, LUA_REGISTRYINDEX, "neap.on_exit");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit);
   lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
   np_runtime *rt = np_runtime_of(L);
   lua_rawgeti(L, 1, n);
@@ -295,7 +299,7 @@ static int run_exit_function(lua_State *L) {
 /* Starts the next exit function; false: there is none. They run after a failure or os.exit too. */
 static bool next_exit_function(np_runtime *rt) {
   lua_State *L = rt->L;
-  bool more = lua_getfield(L, LUA_REGISTRYINDEX, "neap.on_exit") == LUA_TTABLE && lua_rawlen(L, -1) > 0;
+  bool more = lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit) == LUA_TTABLE && lua_rawlen(L, -1) > 0;
   lua_pop(L, 1);
   if (!more) return false;
   rt->main->cancelled = false;

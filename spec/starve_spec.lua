@@ -1,0 +1,66 @@
+-- Memory that runs out, at each allocation of Lua's in turn: a run ends, well or with an error;
+-- nothing crashes, hangs or leaks (the sanitized builds see to that). A new kind of object adds a row.
+
+local helper = require "spec.support.helper"
+
+local scripts = {
+  ["channels, events, semaphores, select"] = [[
+    local neap = require "neap"
+    neap.group(function(g)
+      local ch, b, e, s = neap.channel(), neap.channel(40), neap.event(), neap.semaphore(1)
+      g:spawn(function() for i = 1, 40 do ch:put(i) end ch:close() end)
+      g:spawn(function() for v in ch do b:put(v) end b:close() end)
+      g:spawn(function() repeat local _, v = neap.select { b, e } until not v e:set() end)
+      g:spawn(function() local _ <close> = s:permit() e:wait { timeout = 1 } end)
+      g:spawn(function() if s:acquire { timeout = 1 } then s:release() end end)
+      g:spawn(function() neap.select { { ch, "put", 1 }, e } end)
+    end)
+  ]],
+  ["tasks, groups, scopes, coroutines"] = [[
+    local neap = require "neap"
+    neap.on_exit(function() neap.yield() end)
+    local t = neap.spawn(function() neap.sleep(10) end)
+    local name = coroutine.wrap(function()
+      for v in coroutine.wrap(function() neap.sleep(0.001) coroutine.yield(1) end) do
+        coroutine.yield(v)
+      end
+    end)()
+    t.name = "sleeper" .. name
+    neap.timeout(0.001, function() neap.event():wait() end)
+    do local _ <close> = neap.deadline(0.001) neap.channel():get() end
+    t:cancel()
+    t:join()
+    neap.all(function() neap.yield() end, function()
+      return neap.race(function() neap.sleep(10) end, function() neap.yield() end)
+    end)
+    for _ in neap.every(0.001) do break end
+    pcall(neap.group, function(g) g:spawn(error, "oops") neap.sleep(10) end)
+  ]],
+}
+
+local function build()
+  local program = helper.tmpdir() .. "/starve"
+  local command = [[%s -g -Wall -Werror %s -Isrc $(pkg-config --cflags lua5.4) -o %s \
+    spec/support/starve.c %s/libneap.a $(pkg-config --libs lua5.4 libuv) -lm -ldl -lpthread]]
+  local out, err, status =
+    helper.run(command:format(helper.cc, helper.cflags, program, helper.build))
+  assert.equal("", out .. err)
+  assert.equal(0, status)
+  return program
+end
+
+describe("without memory", function()
+  for name, script in pairs(scripts) do
+    it("a run ends in order: " .. name, function()
+      local program = build()
+      local path = helper.write_file(helper.tmpdir() .. "/script.lua", script)
+      local whole, _, fine = helper.run(("%s %s 1000000"):format(program, path))
+      assert.equal("1 runs: 0 without a runtime, 0 failed, 1 ended well\n", whole)
+      assert.equal(0, fine)
+      local out, err, status = helper.run(("%s %s 1 1"):format(program, path), { limit = 120 })
+      assert.equal(0, status, err)
+      local runs, failed = out:match "^(%d+) runs: %d+ without a runtime, (%d+) failed"
+      assert.is_true(tonumber(runs) > 300 and tonumber(failed) > 200, out)
+    end)
+  end
+end)
