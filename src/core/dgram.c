@@ -214,9 +214,9 @@ static ssize_t receive(np_dgram *d, char *buf, size_t max, np_message *m) {
 
 /* The kernel had descriptors for us but could not install all.  What came is useless as a set. */
 static int keep_after_ctrunc(np_dgram *d, np_message *m) {
+  int probe = fcntl(d->fd, F_DUPFD_CLOEXEC, 0); /* while those that came still take their places */
   np_ancillary_close(&m->with);
   m->with.nfds = 0;
-  int probe = fcntl(d->fd, F_DUPFD_CLOEXEC, 0);
   if (probe >= 0) close(probe);
   np_message *kept = malloc(sizeof *kept + m->len);
   if (kept) {

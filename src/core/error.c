@@ -25,7 +25,8 @@ static const row rows[] = {
   {UV_EAI_FAIL, "EAI_FAIL", "permanent failure in name resolution"},
   /* Deadlines use it too, for things that are no connections. */
   {UV_ETIMEDOUT, "ETIMEDOUT", "timed out"},
-  {UV_ENOTSUP, "ENOTSUP", "operation not supported"},
+  /* One number on Linux; for sockets this is the name in the manual pages. */
+  {-EOPNOTSUPP, "EOPNOTSUPP", "operation not supported"},
   {UV_UNKNOWN, "EUNKNOWN", "unknown error"},
 
 #define ROW(name, text) {UV_##name, #name, text},
