@@ -19,10 +19,9 @@ static char *copy_of(const void *p, size_t n) {
   return q;
 }
 
-/* ANY and a PEEK without a number answer with what is there: their frames depend on the split and
- * have no limit. */
+/* ANY and PEEK answer with what is there: their frames depend on the split and have no limit. */
 static bool same_frame(const np_cond *c) {
-  return c->kind != NP_COND_ANY && !(c->kind == NP_COND_PEEK && c->need == 0);
+  return c->kind != NP_COND_ANY && c->kind != NP_COND_PEEK;
 }
 
 static int check(np_cond *c, const char *p, size_t n, bool eof) {

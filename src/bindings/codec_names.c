@@ -63,7 +63,8 @@ int np_codec_canonical(lua_State *L) {
 
 /* codec.error(code) -> name, text of a code as C has it (negative). */
 int np_codec_error(lua_State *L) {
-  int code = (int)luaL_checkinteger(L, 1);
+  lua_Integer i = luaL_checkinteger(L, 1);
+  int code = i >= INT32_MIN && i <= 0 ? (int)i : 0;
   lua_pushstring(L, np_error_name(code));
   lua_pushstring(L, np_error_text(code));
   return 2;

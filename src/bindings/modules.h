@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 
 int luaopen_neap_channel_core(lua_State *L);
+int luaopen_neap_codec_core(lua_State *L);
 int luaopen_neap_listener_core(lua_State *L);
 int luaopen_neap_dgram_core(lua_State *L);
 int luaopen_neap_descriptor_core(lua_State *L);

@@ -28,7 +28,7 @@ static int check_count(np_cond *c, size_t n, bool eof) {
 
 static int check_peek(np_cond *c, size_t n, bool eof) {
   if (c->need > c->max) return -EMSGSIZE;
-  if (n > 0 && (eof || n >= c->need)) return done(c, 0, c->need > 0 ? np_min(n, c->need) : n, 0);
+  if (n > 0 && (eof || n >= c->need)) return done(c, 0, n, 0);
   return eof ? NP_COND_END : 0;
 }
 
