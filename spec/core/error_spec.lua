@@ -12,7 +12,7 @@ describe("error codes", function()
       { -74, "EBADMSG", "bad message" }, -- errno's
       { -42, "ENOMSG", "no message of desired type" }, -- not known to libuv
       { -122, "EDQUOT", "disk quota exceeded" }, -- nor this
-      { -95, "ENOTSUP", "operation not supported" },
+      { -95, "EOPNOTSUPP", "operation not supported" },
       { -3008, "ENOTFOUND", "name not found" }, -- EAI_NONAME
       { -3007, "ENOTFOUND", "name has no address" }, -- EAI_NODATA
       { -3001, "EAI_AGAIN", "temporary failure in name resolution" },
