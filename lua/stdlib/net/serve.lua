@@ -160,14 +160,17 @@ end
 
 local own = { max_connections = true, timeout = true, line_max = true, log = true }
 
-local function bad(n, text) error(("bad argument #%d to 'serve' (%s)"):format(n, text), 4) end
+-- level: of the caller of serve, as seen from here.
+local function bad(n, text, level)
+  error(("bad argument #%d to 'serve' (%s)"):format(n, text), level or 4)
+end
 
 local function check_number(opts, name, least)
   local value = opts[name]
   if value == nil or value == false and name == "timeout" then return end
   if type(value) ~= "number" or value ~= value or value < least then
     local text = "option '%s': a number of %s or more expected, got %s"
-    bad(2, text:format(name, least, tostring(value)))
+    bad(2, text:format(name, least, tostring(value)), 5)
   end
 end
 
