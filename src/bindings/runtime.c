@@ -200,10 +200,12 @@ static void end_tasks(np_runtime *rt) {
   np_group_cancel(rt->main);
   for (int i = 0; i < 8 && rt->ntasks > 0 && rt->nready > 0; i++) np_drain(rt);
   while (np_node_linked(&rt->main->children)) {
-    np_node *n = rt->main->children.next;
-    /* innermost groups first: a task ends after the tasks it owns */
-    np_task *t = np_container(n, np_task, sibling);
-    while (t->own && t->own->nchildren > 0) t = np_container(t->own->children.next, np_task, sibling);
+    np_task *t = np_container(rt->main->children.next, np_task, sibling);
+    while (np_node_linked(&t->groups)) { /* innermost first, where there is one; others move up */
+      np_group *g = np_container(t->groups.prev, np_group, owned);
+      if (!np_node_linked(&g->children)) break;
+      t = np_container(g->children.next, np_task, sibling);
+    }
     np_task_kill(rt, t);
   }
 }
@@ -241,8 +243,10 @@ void np_free(np_runtime *rt) {
 
 static int start(lua_State *L) { /* the function and its arguments */
   np_runtime *rt = np_runtime_of(L);
-  np_task_new(L, rt, rt->main, lua_gettop(L) - 1);
-  lua_pushliteral(L, "main");
+  lua_pushliteral(L, "main"); /* first: after the task there is no failing */
+  lua_insert(L, 1);
+  np_task_new(L, rt, rt->main, lua_gettop(L) - 2);
+  lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, NP_TASK_NAME);
   return 0;
 }
