@@ -127,8 +127,8 @@ function permit:release() end
 ---@field [2]? string the operation
 ---@field [3]? any what to put
 
----@field [integer] neap.channel|neap.event|neap.semaphore|neap.task|neap.select.case
---- are ready, the first of the list happens. A closed channel is ready. At most 1000 cases.
+--- Waits for several operations, of which exactly one happens; the others have not begun. If
+--- several are ready, the first of the list happens. A closed channel is ready. At most 1000 cases.
 ---@param list neap.select.list
 ---@return integer? index of the case that happened
 ---@return any ... what its operation returns; or "select: timed out", "ETIMEDOUT"
