@@ -95,6 +95,8 @@ static int f_exit(lua_State *L) {
   }
   rt->status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
   rt->exiting = true;
+  lua_pushboolean(L, !lua_toboolean(L, 2)); /* without close=true the state is not closed: main.c looks here */
+  lua_setfield(L, LUA_REGISTRYINDEX, "neap.exit_open");
   np_group_cancel(rt->main);
   return np_raise_cancelled(L);
 }
@@ -267,14 +269,15 @@ int np_dostring(np_runtime *rt, const char *code) {
 static int report(lua_State *L) {
   lua_getiuservalue(L, 1, 1);
   lua_getiuservalue(L, 1, 2);
-  const char *msg;
-  if (lua_type(L, 2) == LUA_TSTRING || luaL_getmetafield(L, 2, "__tostring") != LUA_TNIL)
-    msg = luaL_tolstring(L, 2, NULL);
-  else msg = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
   const char *trace = lua_tostring(L, 3);
-  bool tostringed = lua_type(L, 2) != LUA_TSTRING;
+  const char *msg = lua_tostring(L, 2);
+  if (!msg && luaL_callmeta(L, 2, "__tostring")) { /* an error that speaks for itself */
+    msg = lua_tostring(L, -1);
+    trace = "";
+  }
+  if (!msg) msg = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
   fflush(stdout);
-  fprintf(stderr, "neap: %s%s%s\n", msg, trace && *trace && !tostringed ? "\n" : "", tostringed ? "" : trace ? trace : "");
+  fprintf(stderr, "neap: %s%s%s\n", msg, trace && *trace ? "\n" : "", trace ? trace : "");
   return 0;
 }
 
