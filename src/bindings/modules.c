@@ -17,5 +17,9 @@ const luaL_Reg np_modules[] = {
   { "neap.stream.core", luaopen_neap_stream_core },
   { "neap.task.core", luaopen_neap_task_core },
   { "neap.trace.core", luaopen_neap_trace_core },
+  { "neap.connect.core", luaopen_neap_connect_core },
+  { "neap.pair.core", luaopen_neap_pair_core },
+  { "neap.process.core", luaopen_neap_process_core },
+  { "neap.signal.core", luaopen_neap_signal_core },
   { NULL, NULL },
 };

@@ -39,37 +39,38 @@ static bool read_string(lua_State *L, int idx, char *out, size_t size) {
 
 static bool read_value(lua_State *L, int idx, const np_option *o, np_optval *v) {
   switch (o->type) {
-    case NP_OPT_BOOL:
-      v->b = lua_toboolean(L, idx);
-      return lua_isboolean(L, idx);
-    case NP_OPT_INT: return read_integer(L, idx, &v->i);
-    case NP_OPT_SECONDS: return read_seconds(L, idx, &v->seconds);
-    case NP_OPT_STRING: return read_string(L, idx, v->s, sizeof v->s);
-    case NP_OPT_LINGER:
-      v->seconds = -1;
-      return (lua_isboolean(L, idx) && !lua_toboolean(L, idx)) || read_seconds(L, idx, &v->seconds);
+  case NP_OPT_BOOL: v->b = lua_toboolean(L, idx); return lua_isboolean(L, idx);
+  case NP_OPT_INT: return read_integer(L, idx, &v->i);
+  case NP_OPT_SECONDS: return read_seconds(L, idx, &v->seconds);
+  case NP_OPT_STRING: return read_string(L, idx, v->s, sizeof v->s);
+  case NP_OPT_LINGER:
+    v->seconds = -1;
+    return (lua_isboolean(L, idx) && !lua_toboolean(L, idx)) || read_seconds(L, idx, &v->seconds);
   }
   return false;
 }
 
 void np_check_optval(lua_State *L, int arg, int idx, const np_option *o, np_optval *v) {
   memset(v, 0, sizeof *v);
-  if (o->readonly) luaL_argerror(L, arg, lua_pushfstring(L, "option '%s' can only be read", o->name));
+  if (o->readonly)
+    luaL_argerror(L, arg, lua_pushfstring(L, "option '%s' can only be read", o->name));
   if (read_value(L, idx, o, v)) return;
   const char *got = luaL_tolstring(L, idx, NULL);
-  luaL_argerror(L, arg, lua_pushfstring(L, "option '%s': %s expected, got %s", o->name, type_names[o->type], got));
+  luaL_argerror(
+    L, arg,
+    lua_pushfstring(L, "option '%s': %s expected, got %s", o->name, type_names[o->type], got));
 }
 
 void np_push_optval(lua_State *L, const np_option *o, const np_optval *v) {
   switch (o->type) {
-    case NP_OPT_BOOL: lua_pushboolean(L, v->b); break;
-    case NP_OPT_INT: lua_pushinteger(L, v->i); break;
-    case NP_OPT_SECONDS: lua_pushnumber(L, v->seconds); break;
-    case NP_OPT_STRING: lua_pushstring(L, v->s); break;
-    case NP_OPT_LINGER:
-      if (v->seconds < 0) lua_pushboolean(L, 0);
-      else lua_pushnumber(L, v->seconds);
-      break;
+  case NP_OPT_BOOL: lua_pushboolean(L, v->b); break;
+  case NP_OPT_INT: lua_pushinteger(L, v->i); break;
+  case NP_OPT_SECONDS: lua_pushnumber(L, v->seconds); break;
+  case NP_OPT_STRING: lua_pushstring(L, v->s); break;
+  case NP_OPT_LINGER:
+    if (v->seconds < 0) lua_pushboolean(L, 0);
+    else lua_pushnumber(L, v->seconds);
+    break;
   }
 }
 
@@ -94,7 +95,9 @@ static const char *push_known(lua_State *L, const char *const own[]) {
 const np_option *np_check_option(lua_State *L, int arg) {
   const char *name = luaL_checkstring(L, arg);
   const np_option *o = np_option_find(name);
-  if (!o) luaL_argerror(L, arg, lua_pushfstring(L, "unknown option '%s' (known: %s)", name, push_known(L, NULL)));
+  if (!o)
+    luaL_argerror(L, arg,
+                  lua_pushfstring(L, "unknown option '%s' (known: %s)", name, push_known(L, NULL)));
   return o;
 }
 
@@ -111,7 +114,8 @@ static void check_keys(lua_State *L, int arg, const char *const own[]) {
     const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
     if (key && (in_list(key, own) || np_option_find(key))) continue;
     key = luaL_tolstring(L, -1, NULL);
-    luaL_argerror(L, arg, lua_pushfstring(L, "unknown option '%s' (known: %s)", key, push_known(L, own)));
+    luaL_argerror(L, arg,
+                  lua_pushfstring(L, "unknown option '%s' (known: %s)", key, push_known(L, own)));
   }
 }
 

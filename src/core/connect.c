@@ -1,7 +1,7 @@
 /* The race of RFC 8305: attempts start in order, each at the latest a delay after the one before.
  *
- * The object leaves the loop (no timer, no watcher, not on its list) as soon as the race has ended; what stays until
- * np_connect_close is the record of the candidates. */
+ * The object leaves the loop (no timer, no watcher, not on its list) as soon as the race has
+ * ended; what stays until np_connect_close is the record of the candidates. */
 #include "core/connect.h"
 
 #include <netinet/in.h>
@@ -16,24 +16,24 @@
 typedef struct attempt {
   np_poll poll;
   np_connect *race;
-  int fd;              /* -1: none */
+  int fd; /* -1: none */
 } attempt;
 
 struct np_connect {
   np_object obj;
   np_connectopts o;
-  np_sockaddr from;    /* what o.from points to */
+  np_sockaddr from; /* what o.from points to */
   np_connect_fn *fn;
   void *owner;
-  np_timer timer;      /* the next attempt, or the retry of an AF_UNIX one */
-  int retry_ms;        /* AF_UNIX: the last wait */
-  int n, next;         /* candidates; the first one not started */
-  int pending;         /* attempts under way */
-  int fd;              /* the winner's, until np_connect_result */
+  np_timer timer; /* the next attempt, or the retry of an AF_UNIX one */
+  int retry_ms;   /* AF_UNIX: the last wait */
+  int n, next;    /* candidates; the first one not started */
+  int pending;    /* attempts under way */
+  int fd;         /* the winner's, until np_connect_result */
   const char *bad;
   bool ended;
-  bool quiet;          /* inside np_connect_open: the result is asked for, not told */
-  attempt *attempts;   /* n of them, after the candidates */
+  bool quiet;        /* inside np_connect_open: the result is asked for, not told */
+  attempt *attempts; /* n of them, after the candidates */
   np_candidate cand[];
 };
 
@@ -42,11 +42,12 @@ static int describe(np_object *o, char *buf, size_t size) {
   const np_sockaddr *to = &c->cand[c->next > 0 ? c->next - 1 : 0].to;
   int scheme = np_scheme_of(to->ss.ss_family, c->o.type);
   char at[NP_ADDR_MAX];
-  np_addr_print(scheme < 0 ? NP_TCP : (np_scheme)scheme, (const struct sockaddr *)&to->ss, to->len, at, sizeof at);
+  np_addr_print(scheme < 0 ? NP_TCP : (np_scheme)scheme, (const struct sockaddr *)&to->ss, to->len,
+                at, sizeof at);
   return snprintf(buf, size, "%s (%d of %d)", at, c->next, c->n);
 }
 
-static const np_objtype connect_type = { "connect", describe };
+static const np_objtype connect_type = {"connect", describe};
 
 static void drop_attempt(np_connect *c, attempt *a) {
   np_poll_remove(c->obj.loop, &a->poll, true);
@@ -67,13 +68,20 @@ static void end(np_connect *c, int code) {
   np_object_done(&c->obj);
 }
 
-/* How much an error says about the other side: an answer, silence, then what never left this host. */
+/* How much an error says about the other side: an answer, silence, then what never left this
+ * host. */
 static int telling(int code) {
   switch (code) {
-    case -ECONNREFUSED: case -ECONNRESET: case -EACCES: case -EPERM: case -ENOENT: return 3;
-    case -ETIMEDOUT: return 2;
-    case -ENETUNREACH: case -EADDRNOTAVAIL: case -EAFNOSUPPORT: return 0;
-    default: return 1;
+  case -ECONNREFUSED:
+  case -ECONNRESET:
+  case -EACCES:
+  case -EPERM:
+  case -ENOENT: return 3;
+  case -ETIMEDOUT: return 2;
+  case -ENETUNREACH:
+  case -EADDRNOTAVAIL:
+  case -EAFNOSUPPORT: return 0;
+  default: return 1;
   }
 }
 
@@ -96,18 +104,22 @@ static void win(np_connect *c, int fd) {
   tell(c);
 }
 
-/* A port that nobody listens on may be picked as our own local port: TCP then connects the socket to itself. */
+/* A port that nobody listens on may be picked as our own local port: TCP then connects the socket
+ * to itself. */
 static bool to_itself(const np_connect *c, int i, int fd) {
   const np_sockaddr *to = &c->cand[i].to;
   np_sockaddr local;
   if (c->o.type != SOCK_STREAM || to->ss.ss_family == AF_UNIX) return false;
   if (np_socket_local(fd, &local) < 0 || local.ss.ss_family != to->ss.ss_family) return false;
   if (to->ss.ss_family == AF_INET) {
-    const struct sockaddr_in *a = (const struct sockaddr_in *)&to->ss, *b = (const struct sockaddr_in *)&local.ss;
+    const struct sockaddr_in *a = (const struct sockaddr_in *)&to->ss,
+                             *b = (const struct sockaddr_in *)&local.ss;
     return a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
   }
-  const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)&to->ss, *b = (const struct sockaddr_in6 *)&local.ss;
-  return a->sin6_port == b->sin6_port && memcmp(&a->sin6_addr, &b->sin6_addr, sizeof a->sin6_addr) == 0;
+  const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)&to->ss,
+                            *b = (const struct sockaddr_in6 *)&local.ss;
+  return a->sin6_port == b->sin6_port &&
+         memcmp(&a->sin6_addr, &b->sin6_addr, sizeof a->sin6_addr) == 0;
 }
 
 static void on_writable(np_poll *p, int events);
@@ -151,7 +163,8 @@ static void arm(np_connect *c, int ms) {
 static void retry(np_connect *c) {
   c->next--;
   c->cand[c->next].code = -EAGAIN;
-  c->retry_ms = c->retry_ms ? (int)np_min((size_t)c->retry_ms * 2, NP_CONNECT_RETRY_MAX_MS) : NP_CONNECT_RETRY_MS;
+  c->retry_ms = c->retry_ms ? (int)np_min((size_t)c->retry_ms * 2, NP_CONNECT_RETRY_MAX_MS)
+                            : NP_CONNECT_RETRY_MS;
   arm(c, c->retry_ms);
 }
 
@@ -236,8 +249,8 @@ static np_connect *allocate(const np_connectopts *o, int n) {
   return c;
 }
 
-int np_connect_open(np_loop *l, const np_connectopts *o, const np_sockaddr *to, int n, np_connect_fn *fn,
-                    void *owner, np_connect **out) {
+int np_connect_open(np_loop *l, const np_connectopts *o, const np_sockaddr *to, int n,
+                    np_connect_fn *fn, void *owner, np_connect **out) {
   np_assert(n > 0);
   np_connect *c = allocate(o, n);
   if (!c) return -ENOMEM;

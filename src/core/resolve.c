@@ -1,8 +1,8 @@
 /* Lookups: one job per name and family, any number of requests (np_resolve) that want its answer.
  *
- * A job waits in the queue, then runs on a thread.  While it runs, `abandoned` (under the lock) decides who frees it.
- * Threads announce their answers through an eventfd, which exists only while somebody wants a job: an idle loop holds
- * no descriptor for names. */
+ * A job waits in the queue, then runs on a thread.  While it runs, `abandoned` (under the lock)
+ * decides who frees it. Threads announce their answers through an eventfd, which exists only while
+ * somebody wants a job: an idle loop holds no descriptor for names. */
 #include "core/resolve.h"
 
 #include <netdb.h>
@@ -27,11 +27,11 @@ typedef struct resolver {
   bool orphan;      /* under lock: the loop is gone */
   np_node answered; /* under lock: job.answered */
 
-  np_loop *loop;    /* from here on the loop's thread only */
-  np_poll poll;     /* of efd */
-  np_node queue;    /* job.node, in order */
-  np_node running;  /* job.node: with a thread, and wanted */
-  int nrunning;     /* length of running */
+  np_loop *loop;   /* from here on the loop's thread only */
+  np_poll poll;    /* of efd */
+  np_node queue;   /* job.node, in order */
+  np_node running; /* job.node: with a thread, and wanted */
+  int nrunning;    /* length of running */
 } resolver;
 
 typedef struct job {
@@ -41,20 +41,20 @@ typedef struct job {
   resolver *res;
   struct addrinfo *list;
   int code;
-  bool started;     /* in running */
-  bool abandoned;   /* under lock: the thread frees it */
+  bool started;   /* in running */
+  bool abandoned; /* under lock: the thread frees it */
   int family;
   char host[NP_HOST_MAX + 1];
 } job;
 
 struct np_resolve {
   np_object obj;
-  np_node node;     /* in job.wanters; while answers are told, in a list of those still to tell */
-  job *job;         /* NULL: answered */
+  np_node node; /* in job.wanters; while answers are told, in a list of those still to tell */
+  job *job;     /* NULL: answered */
   np_resolve_fn *fn;
   void *owner;
   int port;
-  int code;         /* number of addresses or the failure */
+  int code; /* number of addresses or the failure */
   np_sockaddr *addrs;
   char host[NP_HOST_MAX + 1];
 };
@@ -64,15 +64,19 @@ static int describe(np_object *o, char *buf, size_t size) {
   return snprintf(buf, size, "%s %s", r->host, r->job ? "running" : "answered");
 }
 
-static const np_objtype lookup_type = { "lookup", describe };
+static const np_objtype lookup_type = {"lookup", describe};
 
 /* libc's EAI_* -> libuv's, which the error table knows. */
 static int eai_code(int eai) {
-  static const struct { int eai, code; } map[] = {
-    { EAI_ADDRFAMILY, UV_EAI_ADDRFAMILY }, { EAI_AGAIN, UV_EAI_AGAIN },   { EAI_BADFLAGS, UV_EAI_BADFLAGS },
-    { EAI_FAIL, UV_EAI_FAIL },             { EAI_FAMILY, UV_EAI_FAMILY }, { EAI_MEMORY, UV_EAI_MEMORY },
-    { EAI_NODATA, UV_EAI_NODATA },         { EAI_NONAME, UV_EAI_NONAME }, { EAI_OVERFLOW, UV_EAI_OVERFLOW },
-    { EAI_SERVICE, UV_EAI_SERVICE },       { EAI_SOCKTYPE, UV_EAI_SOCKTYPE },
+  static const struct {
+    int eai, code;
+  } map[] = {
+    {EAI_ADDRFAMILY, UV_EAI_ADDRFAMILY}, {EAI_AGAIN, UV_EAI_AGAIN},
+    {EAI_BADFLAGS, UV_EAI_BADFLAGS},     {EAI_FAIL, UV_EAI_FAIL},
+    {EAI_FAMILY, UV_EAI_FAMILY},         {EAI_MEMORY, UV_EAI_MEMORY},
+    {EAI_NODATA, UV_EAI_NODATA},         {EAI_NONAME, UV_EAI_NONAME},
+    {EAI_OVERFLOW, UV_EAI_OVERFLOW},     {EAI_SERVICE, UV_EAI_SERVICE},
+    {EAI_SOCKTYPE, UV_EAI_SOCKTYPE},
   };
   for (size_t i = 0; i < np_countof(map); i++)
     if (map[i].eai == eai) return map[i].code;
@@ -89,20 +93,21 @@ static void resolver_free(resolver *res) {
   free(res);
 }
 
-/* ---- threads ---------------------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------- */
 
 /* Under the lock. */
 static void announce(resolver *res, job *j) {
   uint64_t one = 1;
   if (j->abandoned) job_free(j);
   else np_node_append(&res->answered, &j->answered);
-  if (res->efd >= 0 && write(res->efd, &one, sizeof one) < 0) np_assert(errno == EAGAIN); /* full: it rings */
+  if (res->efd >= 0 && write(res->efd, &one, sizeof one) < 0)
+    np_assert(errno == EAGAIN); /* full: it rings */
 }
 
 static void *thread_main(void *arg) {
   job *j = arg;
   resolver *res = j->res;
-  struct addrinfo hints = { .ai_family = j->family, .ai_socktype = SOCK_STREAM };
+  struct addrinfo hints = {.ai_family = j->family, .ai_socktype = SOCK_STREAM};
   int eai = getaddrinfo(j->host, NULL, &hints, &j->list);
   j->code = eai == EAI_SYSTEM ? -errno : eai ? eai_code(eai) : 0;
 
@@ -130,7 +135,8 @@ static int start_thread(job *j) {
   return -err;
 }
 
-/* From the queue to a thread.  A job that gets none is answered with that failure, in the usual way. */
+/* From the queue to a thread.  A job that gets none is answered with that failure, in the usual
+ * way. */
 static void start(resolver *res, job *j) {
   np_node_remove(&j->node);
   np_node_append(&res->running, &j->node);
@@ -155,7 +161,7 @@ static bool may_start(resolver *res) {
   return room && res->nrunning < NP_RESOLVE_RUNNING && np_node_linked(&res->queue);
 }
 
-/* ---- the loop's side -------------------------------------------------------------------------------------- */
+/* ---- the loop's side --------------------------------------------------- */
 
 static void on_answers(np_poll *p, int events);
 
@@ -219,10 +225,11 @@ void np_resolve_shutdown(np_loop *l) {
   if (last) resolver_free(res);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------- */
 
 static void set_port(np_sockaddr *a, int port) {
-  if (a->ss.ss_family == AF_INET6) ((struct sockaddr_in6 *)&a->ss)->sin6_port = htons((uint16_t)port);
+  if (a->ss.ss_family == AF_INET6)
+    ((struct sockaddr_in6 *)&a->ss)->sin6_port = htons((uint16_t)port);
   else ((struct sockaddr_in *)&a->ss)->sin_port = htons((uint16_t)port);
 }
 
@@ -232,7 +239,8 @@ static bool usable(const struct addrinfo *ai) {
 
 static bool has_addr(const np_sockaddr *a, int n, const struct addrinfo *ai) {
   for (int i = 0; i < n; i++)
-    if (a[i].len == ai->ai_addrlen && memcmp(&a[i].ss, ai->ai_addr, ai->ai_addrlen) == 0) return true;
+    if (a[i].len == ai->ai_addrlen && memcmp(&a[i].ss, ai->ai_addr, ai->ai_addrlen) == 0)
+      return true;
   return false;
 }
 
@@ -254,7 +262,8 @@ static int copy_answer(np_resolve *r, const struct addrinfo *list) {
   return kept;
 }
 
-/* Everybody who wants j gets the answer before anybody is told: a callback may close any request. */
+/* Everybody who wants j gets the answer before anybody is told: a callback may close any
+ * request. */
 static void answer(job *j) {
   np_node tell;
   np_node_init(&tell);
@@ -302,7 +311,7 @@ static void on_answers(np_poll *p, int events) {
   pump(res);
 }
 
-/* ---- requests --------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------- */
 
 static job *find_in(np_node *list, const char *host, int family) {
   for (np_node *n = list->next; n != list; n = n->next) {
@@ -347,11 +356,12 @@ static bool is_localhost(const char *host, size_t len) {
   static const char name[] = "localhost";
   size_t n = sizeof name - 1;
   if (len > 0 && host[len - 1] == '.') len--;
-  return len >= n && strncasecmp(host + len - n, name, n) == 0 && (len == n || host[len - n - 1] == '.');
+  return len >= n && strncasecmp(host + len - n, name, n) == 0 &&
+         (len == n || host[len - n - 1] == '.');
 }
 
 static int answer_literal(np_resolve *r, const char *host, size_t len, int family) {
-  np_addr a = { .scheme = NP_TCP, .host = host, .host_len = len, .port = r->port, .literal = true };
+  np_addr a = {.scheme = NP_TCP, .host = host, .host_len = len, .port = r->port, .literal = true};
   r->addrs = calloc(1, sizeof *r->addrs);
   if (!r->addrs) return -ENOMEM;
   int err = np_addr_sockaddr(&a, family == AF_INET6, r->addrs);
@@ -362,7 +372,7 @@ static int answer_literal(np_resolve *r, const char *host, size_t len, int famil
 static int answer_localhost(np_resolve *r, int family) {
   r->addrs = calloc(2, sizeof *r->addrs);
   if (!r->addrs) return -ENOMEM;
-  np_addr a = { .scheme = NP_TCP, .host = "::1", .host_len = 3, .port = r->port, .literal = true };
+  np_addr a = {.scheme = NP_TCP, .host = "::1", .host_len = 3, .port = r->port, .literal = true};
   int n = 0;
   if (family != AF_INET) np_assert(np_addr_sockaddr(&a, true, &r->addrs[n++]) == 0);
   a.host = "127.0.0.1";
@@ -381,13 +391,13 @@ static int answer_now(np_resolve *r, const char *host, size_t len, int family) {
   return -EAGAIN;
 }
 
-int np_resolve_open(np_loop *l, const char *host, size_t len, int port, int family, np_resolve_fn *fn, void *owner,
-                    np_resolve **out) {
+int np_resolve_open(np_loop *l, const char *host, size_t len, int port, int family,
+                    np_resolve_fn *fn, void *owner, np_resolve **out) {
   if (len > NP_HOST_MAX) return -ENAMETOOLONG;
   if (memchr(host, 0, len)) return -EINVAL;
   np_resolve *r = calloc(1, sizeof *r);
   if (!r) return -ENOMEM;
-  *r = (np_resolve){ .fn = fn, .owner = owner, .port = port };
+  *r = (np_resolve){.fn = fn, .owner = owner, .port = port};
   np_node_init(&r->node);
   memcpy(r->host, host, len);
   np_object_init(&r->obj, l, &lookup_type);

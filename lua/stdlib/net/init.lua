@@ -1,0 +1,208 @@
+-- neap.net: connecting, listening, serving, datagrams, pairs: everything that makes a socket.
+--
+-- Addresses are strings: tcp://host:port, udp://host:port, unix:/path, unix:@abstract,
+-- unix-dgram:…, unix-seqpacket:…, raw:icmp, fd:3, systemd:name, mem:name; "host:port" and ":port"
+-- mean TCP. This file joins the C modules; what it adds itself is names in front of calls that take
+-- literals.
+
+local connecting = require "neap.connect.core"
+local listener = require "neap.listener.core"
+local datagrams = require "neap.dgram.core"
+local descriptor = require "neap.descriptor.core"
+local pairs_of_streams = require "neap.pair.core"
+
+local net = {}
+
+--- Every failure is `nil, message, code`: a message that reads well in `assert`, and a stable code.
+---@alias neap.address string
+
+---@class neap.net.connect_options
+---@field timeout? number seconds for the lookup and all attempts together; none
+---@field bind? neap.address the local address: a literal of the same kind ("10.0.0.2:0")
+---@field nodelay? boolean any socket option, set before connecting (see stream:option)
+
+--- Connects and waits until that is done.
+--
+-- A name is looked up off the loop and its addresses are raced (RFC 8305); the message of a failure
+-- names each address tried: "connect tcp://foo:80: 10.0.0.1:80 connection refused; [::1]:80 …".
+-- udp: and unix-dgram: give a connected datagram socket, unix-seqpacket: a record socket, fd: what
+-- the descriptor is. Codes: EINVAL (address), EPROTONOSUPPORT (scheme), ENOTFOUND, EAI_AGAIN,
+-- ETIMEDOUT, ECONNREFUSED and what else the kernel says.
+---@param addr neap.address
+---@param opts? neap.net.connect_options
+---@return neap.stream|neap.datagram|nil stream
+---@return string? message
+---@return string? code
+function net.connect(addr, opts)
+  local fd = type(addr) == "string" and addr:match "^fd:(%d+)$"
+  if fd then return net.adopt(math.tointeger(fd)) end
+  return connecting.connect(addr, opts)
+end
+
+---@class neap.net.resolve_options
+---@field timeout? number seconds; none
+---@field family? "inet"|"inet6" only addresses of that family
+
+--- Looks a name up and waits for the answer. Several lookups of one name share an answer; at most
+-- eight run at a time, the others wait in order.
+--
+-- A bare name gives literals ("::1", "127.0.0.1"), an address gives addresses ("tcp://[::1]:80"),
+-- in the order in which to try them. "localhost" is always loopback, of both families. Codes:
+-- ENOTFOUND, EAI_AGAIN, EAI_FAIL, ETIMEDOUT, EINVAL.
+---@param name string
+---@param opts? neap.net.resolve_options
+---@return string[]|nil addresses
+---@return string? message
+---@return string? code
+function net.resolve(name, opts) return connecting.resolve(name, opts) end
+
+-- Schemes whose rest is no host.
+local nameless = {
+  unix = true,
+  ["unix-dgram"] = true,
+  ["unix-seqpacket"] = true,
+  raw = true,
+  icmp = true,
+  fd = true,
+  systemd = true,
+  mem = true,
+}
+
+-- Whether the address has a host that must be looked up: tcp and udp, neither empty nor a literal.
+local function has_name(addr)
+  local scheme, rest = addr:match "^(%l[%w-]*)://(.*)$"
+  if scheme and scheme ~= "tcp" and scheme ~= "udp" then return false end
+  if not scheme and nameless[addr:match "^([%l-]*):"] then return false end
+  local host = (rest or addr):match "^([^%[%]:]+):%d+$"
+  return host ~= nil and not host:find "^[%d.]+$"
+end
+
+-- An address with a name -> literals; others as they are.
+local function literals(what, addr, opts)
+  if type(addr) ~= "string" or not has_name(addr) then return { addr } end
+  local list, message, code = connecting.resolve(addr, opts)
+  if list then return list end
+  return nil, what .. " " .. message:gsub("^resolve ", ""), code
+end
+
+local function of_family(list, v6)
+  local some = {}
+  for _, addr in ipairs(list) do
+    if (addr:find("[", 1, true) ~= nil) == v6 then some[#some + 1] = addr end
+  end
+  return #some > 0 and #some < #list and some or nil
+end
+
+-- A family that this host does not have.
+local absent = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true }
+
+---@class neap.net.listen_options
+---@field backlog? integer connections waiting for accept; 4096, cut to somaxconn
+---@field mode? integer permissions of an AF_UNIX path; the umask decides
+---@field reuseport? boolean any socket option, set before binding (see stream:option)
+
+--- Listens. A name listens on all its addresses, of both families, and on one port ("localhost:0"
+-- gives both the same); it may wait for the lookup, literals never wait.
+--
+-- `listener.address` has the real port; ":8080" is one socket for both families. A stale AF_UNIX
+-- path is replaced only if nobody answers on it. Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES,
+-- ENAMETOOLONG, EINVAL, ENOTFOUND …
+---@param addr neap.address|neap.address[]
+---@param opts? neap.net.listen_options
+---@return neap.listener|nil listener
+---@return string? message
+---@return string? code
+function net.listen(addr, opts)
+  local list, message, code = literals("listen", addr)
+  if not list then return nil, message, code end
+  if #list == 1 then return listener.listen(list[1], opts) end
+  local l
+  l, message, code = listener.listen(list, opts)
+  if l or not absent[code] then return l, message, code end
+  for _, v6 in ipairs { false, true } do
+    local some = of_family(list, v6)
+    if some then
+      l = listener.listen(some, opts)
+      if l then return l end
+    end
+  end
+  return nil, message, code
+end
+
+---@class neap.net.datagram_options
+---@field connect? neap.address the peer; send then needs no address, and only its messages come
+---@field info? boolean recv's third result: truncated, to, ifindex, ttl, credentials
+---@field mode? integer permissions of an AF_UNIX path
+---@field timeout? number default of each wait, seconds; none
+---@field broadcast? boolean any socket option (see stream:option)
+
+--- A datagram socket: udp://, unix-dgram:, raw:, fd:; bound to `addr`, unbound when that is nil.
+---@param addr? neap.address
+---@param opts? neap.net.datagram_options
+---@return neap.datagram|nil socket
+---@return string? message
+---@return string? code
+function net.datagram(addr, opts)
+  local list, message, code = literals("datagram", addr)
+  if not list then return nil, message, code end
+  local peer = type(opts) == "table" and opts.connect
+  if type(peer) == "string" and has_name(peer) then
+    local peers
+    peers, message, code = literals("datagram", peer:find "://" and peer or "udp://" .. peer)
+    if not peers then return nil, message, code end
+    local copy = {}
+    for k, v in pairs(opts) do copy[k] = v end
+    copy.connect = peers[1]
+    opts = copy
+  end
+  return datagrams.datagram(list[1], opts)
+end
+
+-- send(msg, "udp://name:port"): the first address of the name.
+datagrams.resolver(function(destination, opts)
+  if not destination:find "://" then destination = "udp://" .. destination end
+  local list, message, code = connecting.resolve(destination, opts)
+  if list then return list[1] end
+  return nil, message, code
+end)
+
+--- Two sockets connected to each other: "unix" (default) and "mem" streams, "unix-dgram" datagram
+-- sockets, "unix-seqpacket" record sockets. Codes: EMFILE, ENFILE, ENOMEM.
+---@param kind? "unix"|"mem"|"unix-dgram"|"unix-seqpacket"
+---@return neap.stream|neap.datagram|nil a
+---@return neap.stream|neap.datagram|string b
+---@return string? code
+function net.pair(kind)
+  if kind == "unix-dgram" or kind == "unix-seqpacket" then return datagrams.pair(kind) end
+  return pairs_of_streams.pair(kind)
+end
+
+--- The object for a descriptor, by what the kernel says it is: a listener, a stream (of a socket,
+-- pipe, terminal or file), a datagram or record socket. Takes ownership of the number, also on
+-- failure. Codes: EBADF, EISDIR, EOPNOTSUPP (an eventfd and the like).
+---@param fd integer|neap.descriptor
+---@return neap.stream|neap.listener|neap.datagram|nil object
+---@return string? message
+---@return string? code
+function net.adopt(fd) return descriptor.adopt(fd) end
+
+--- A descriptor object that owns the number and closes it when it is closed or collected.
+---@param fd integer
+---@return neap.descriptor|nil descriptor
+---@return string? message
+---@return string? code
+function net.own(fd) return descriptor.own(fd) end
+
+-- These load when they are first used: they build on this module.
+local later = { serve = "neap.net.serve", pipe = "neap.net.pipe", hub = "neap.net.hub" }
+
+return setmetatable(net, {
+  __index = function(_, name)
+    local module = later[name]
+    if not module then return nil end
+    local value = require(module)
+    if type(value) == "table" and value[name] then value = value[name] end
+    net[name] = value
+    return value
+  end,
+})
