@@ -30,6 +30,7 @@ local neap = {
   event = require("neap.event.core").event,
   semaphore = require("neap.semaphore.core").semaphore,
   select = require("neap.select.core").select,
+  signals = require("neap.signal.core").signals,
 }
 
 for name, f in pairs(require "neap.structured") do neap[name] = f end

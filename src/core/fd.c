@@ -93,7 +93,7 @@ static ssize_t read_unix(fdt *f, void *buf, size_t size) {
   struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
   /* A flood: what the awaited frame must pass anyway will not be taken any more. */
   if (f->fdq.len >= FDS_PENDING_MAX) np_fdq_drop(&f->fdq, UINT64_MAX);
-  ssize_t n = recvmsg(f->fd, &m, MSG_CMSG_CLOEXEC | (f->kind.blocking ? MSG_DONTWAIT : 0));
+  ssize_t n = recvmsg(f->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (n < 0) return -errno;
   bool alone = m.msg_controllen == 0 && !(m.msg_flags & MSG_CTRUNC);
   if (alone) {
@@ -105,7 +105,7 @@ static ssize_t read_unix(fdt *f, void *buf, size_t size) {
 
 static ssize_t read_plain(fdt *f, void *buf, size_t size) {
   if (f->kind.blocking && !ready(f, POLLIN)) return -EAGAIN;
-  ssize_t n = f->kind.socket ? recv(f->fd, buf, size, 0) : read(f->fd, buf, size);
+  ssize_t n = f->kind.socket ? recv(f->fd, buf, size, MSG_DONTWAIT) : read(f->fd, buf, size);
   if (n < 0) return -errno;
   if ((size_t)n < size && n > 0 && f->kind.socket && !f->hangup) f->t.readable = false;
   return n;
@@ -126,7 +126,7 @@ static ssize_t fd_read(np_transport *t, void *buf, size_t size) {
 static ssize_t write_some(fdt *f, const struct iovec *iov, int n) {
   if (f->kind.socket) {
     struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n };
-    int flags = MSG_NOSIGNAL | (f->kind.blocking ? MSG_DONTWAIT : 0);
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     return n == 1 ? send(f->fd, iov->iov_base, iov->iov_len, flags) : sendmsg(f->fd, &m, flags);
   }
   if (!f->kind.blocking) return writev(f->fd, iov, n);
@@ -159,7 +159,7 @@ ssize_t np_transport_send_fds(np_transport *t, const char *p, size_t n, const in
   struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
   np_cmsg_put_fds(&m, control, fds, nfds);
   ssize_t r;
-  do r = sendmsg(f->fd, &m, MSG_NOSIGNAL | (f->kind.blocking ? MSG_DONTWAIT : 0));
+  do r = sendmsg(f->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
   while (r < 0 && errno == EINTR);
   if (r < 0 && errno == EAGAIN) t->writable = false;
   return r < 0 ? -errno : r;

@@ -323,8 +323,7 @@ int np_listener_accept(np_listener *s, bool force, np_accepted *a) {
     r = 0;
   }
   for (int i = 0; r == -EAGAIN && !s->paused && i < s->n; i++) {
-    a->which = (s->turn + i) % s->n;
-    lsock *k = s->socks[a->which];
+    lsock *k = s->socks[(s->turn + i) % s->n];
     if (k->left > 0 || force) r = take_one(s, k, a);
   }
   if (s->n > 0) s->turn = (s->turn + 1) % s->n;

@@ -1,8 +1,9 @@
 /* Children: fork, exec, and the wait for the end.
  *
- * Between fork and exec the child calls only async-signal-safe functions, since other threads may have held any lock
- * at the fork; what goes wrong there comes back through a pipe that a successful exec closes.  A closed child that
- * still runs stays as a stray on its loop until it was reaped. */
+ * Between fork and exec the child calls only async-signal-safe functions, since other threads may
+ * have held any lock at the fork; what goes wrong there comes back through a pipe that a
+ * successful exec closes.  A closed child that still runs stays as a stray on its loop until it
+ * was reaped. */
 #include "core/process.h"
 
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,31 +24,35 @@
 
 struct np_process {
   np_object obj;
-  np_node node;       /* in the loop's list of children (slot NP_SLOT_PROCESS) */
-  np_poll poll;       /* of pidfd */
-  int pidfd;          /* -1: none, `chld` watches instead, or it has ended */
-  uv_signal_t *chld;  /* freed by libuv's close callback */
+  np_node node;      /* in the loop's list of children (slot NP_SLOT_PROCESS) */
+  np_poll poll;      /* of pidfd */
+  int pidfd;         /* -1: none, `chld` watches instead, or it has ended */
+  uv_signal_t *chld; /* freed by libuv's close callback */
   pid_t pid;
-  bool ended;         /* reaped: pid means nothing any more */
-  bool stray;         /* closed: nobody owns it, it is freed at its end */
-  int status;         /* as waitpid gives it; -1: somebody else reaped it */
+  bool ended; /* reaped: pid means nothing any more */
+  bool stray; /* closed: nobody owns it, it is freed at its end */
+  int status; /* as waitpid gives it; -1: somebody else reaped it */
   int grace_ms;
-  np_timer timer;     /* KILL */
+  np_timer timer; /* KILL */
   np_process_fn *fn;
   void *owner;
 };
 
 static int describe(np_object *o, char *buf, size_t size) {
   np_process *p = np_container(o, np_process, obj);
-  return snprintf(buf, size, "pid %d %s", (int)p->pid, p->ended ? "ended" : p->stray ? "ending" : "running");
+  return snprintf(buf, size, "pid %d %s", (int)p->pid,
+                  p->ended   ? "ended"
+                  : p->stray ? "ending"
+                             : "running");
 }
 
-static const np_objtype process_type = { "process", describe };
+static const np_objtype process_type = {"process", describe};
 
-/* ---- the child, between fork and exec --------------------------------------------------------------------- */
+/* ---- the child, between fork and exec ---------------------------------- */
 
 typedef enum stage { AT_FORK, AT_SIGNALS, AT_FDS, AT_CHDIR, AT_LIMIT, AT_EXEC } stage;
-static const char *const stage_names[] = { "fork", "signals", "descriptors", "chdir", "limits", "exec" };
+static const char *const stage_names[] = {"fork",  "signals", "descriptors",
+                                          "chdir", "limits",  "exec"};
 
 typedef struct failure {
   int stage, err;
@@ -59,16 +65,24 @@ typedef struct plan {
 } plan;
 
 static void reset_signals(void) {
-  struct sigaction dfl = { .sa_handler = SIG_DFL };
-  for (int s = 1; s < NSIG; s++) sigaction(s, &dfl, NULL); /* fails for KILL, STOP and libc's own: fine */
+  struct sigaction dfl = {.sa_handler = SIG_DFL};
+  for (int s = 1; s < NSIG; s++)
+    sigaction(s, &dfl, NULL); /* fails for KILL, STOP and libc's own: fine */
+}
+
+/* Programs expect blocking standard descriptors, but not of a listener. */
+static void make_blocking(int fd) {
+  int listens = 0, fl = fcntl(fd, F_GETFL);
+  socklen_t len = sizeof listens;
+  if (fl < 0 || !(fl & O_NONBLOCK)) return;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens) return;
+  fcntl(fd, F_SETFL, fl & ~O_NONBLOCK);
 }
 
 static int place_fds(const plan *p) {
   for (int i = 0; i < p->o->nfds; i++) {
     if (dup2(p->fds[i], i) < 0) return -1;
-    if (i > STDERR_FILENO) continue;
-    int fl = fcntl(i, F_GETFL);
-    if (fl >= 0 && fl & O_NONBLOCK) fcntl(i, F_SETFL, fl & ~O_NONBLOCK);
+    if (i <= STDERR_FILENO) make_blocking(i);
   }
   return 0;
 }
@@ -95,7 +109,7 @@ static int set_limit(int64_t nofile) {
 }
 
 _Noreturn static void give_up(const plan *p, stage at) {
-  failure f = { at, errno };
+  failure f = {at, errno};
   ssize_t ignored = write(p->report, &f, sizeof f);
   (void)ignored;
   _exit(127);
@@ -115,7 +129,7 @@ _Noreturn static void child_main(const plan *p) {
   give_up(p, AT_EXEC);
 }
 
-/* ---- the parent's side of starting ------------------------------------------------------------------------ */
+/* ---- the parent's side of starting ------------------------------------- */
 
 static void close_plan(plan *p) {
   for (int i = 0; i < p->o->nfds; i++)
@@ -124,7 +138,7 @@ static void close_plan(plan *p) {
 
 /* Duplicates above the numbers that the child will use. */
 static int make_plan(plan *p, const np_processopts *o) {
-  *p = (plan){ .o = o, .report = -1 };
+  *p = (plan){.o = o, .report = -1};
   for (int i = 0; i < o->nfds; i++) p->fds[i] = -1;
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) return -errno;
@@ -138,7 +152,8 @@ static int make_plan(plan *p, const np_processopts *o) {
   return r;
 }
 
-/* The handlers of our process must not run in the child, so no signal arrives until it has reset them. */
+/* The handlers of our process must not run in the child, so no signal arrives until it has reset
+ * them. */
 static pid_t fork_child(const plan *p) {
   sigset_t all, old;
   sigfillset(&all);
@@ -187,7 +202,7 @@ static int launch(const np_processopts *o, const char **step) {
   return r < 0 ? r : (int)pid;
 }
 
-/* ---- the end ---------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------- */
 
 static void on_chld_closed(uv_handle_t *h) { free(h); }
 
@@ -251,7 +266,9 @@ static void on_chld(uv_signal_t *h, int signum) {
   np_loop_event_done(l);
 }
 
-static void on_grace_over(np_timer *t) { (void)np_process_kill(np_container(t, np_process, timer), SIGKILL); }
+static void on_grace_over(np_timer *t) {
+  (void)np_process_kill(np_container(t, np_process, timer), SIGKILL);
+}
 
 static int watch_chld(np_process *p) {
   p->chld = malloc(sizeof *p->chld);
@@ -276,7 +293,7 @@ static int watch_end(np_process *p) {
   return watch_chld(p);
 }
 
-/* ---- the face --------------------------------------------------------------------------------------------- */
+/* ---- the face ---------------------------------------------------------- */
 
 static np_node *children_of(np_loop *l) {
   void **slot = np_loop_slot(l, NP_SLOT_PROCESS);
@@ -294,8 +311,8 @@ static void destroy_child(pid_t pid) {
   while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) continue;
 }
 
-int np_process_open(np_loop *l, const np_processopts *o, np_process_fn *fn, void *owner, np_process **out,
-                    const char **step) {
+int np_process_open(np_loop *l, const np_processopts *o, np_process_fn *fn, void *owner,
+                    np_process **out, const char **step) {
   np_assert(o->nfds >= 3 && o->nfds <= NP_PROCESS_FDS);
   *step = stage_names[AT_FORK];
   np_node *list = children_of(l);
@@ -306,7 +323,7 @@ int np_process_open(np_loop *l, const np_processopts *o, np_process_fn *fn, void
     free(p);
     return pid;
   }
-  *p = (np_process){ .pid = pid, .pidfd = -1, .grace_ms = o->grace_ms, .fn = fn, .owner = owner };
+  *p = (np_process){.pid = pid, .pidfd = -1, .grace_ms = o->grace_ms, .fn = fn, .owner = owner};
   np_object_init(&p->obj, l, &process_type);
   np_node_append(list, &p->node);
   np_poll_init(&p->poll, on_pidfd);

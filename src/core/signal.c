@@ -1,7 +1,7 @@
 /* Subscriptions over uv_signal_t: one handle per signal, one queue of what came.
  *
- * The names are a table; realtime signals have none.  What to do with an uncaught INT or TERM is the program's matter
- * (main.c), not this file's. */
+ * The names are a table; realtime signals have none.  What to do with an uncaught INT or TERM is
+ * the program's matter (main.c), not this file's. */
 #include "core/signal.h"
 
 #include <signal.h>
@@ -18,35 +18,35 @@ typedef struct row {
 } row;
 
 static const row rows[] = {
-  { "HUP", SIGHUP, true },       { "INT", SIGINT, true },       { "QUIT", SIGQUIT, true },
-  { "ILL", SIGILL, false },      { "TRAP", SIGTRAP, true },     { "ABRT", SIGABRT, true },
-  { "BUS", SIGBUS, false },      { "FPE", SIGFPE, false },      { "KILL", SIGKILL, false },
-  { "USR1", SIGUSR1, true },     { "SEGV", SIGSEGV, false },    { "USR2", SIGUSR2, true },
-  { "PIPE", SIGPIPE, true },     { "ALRM", SIGALRM, true },     { "TERM", SIGTERM, true },
-  { "CHLD", SIGCHLD, true },     { "CONT", SIGCONT, true },     { "STOP", SIGSTOP, false },
-  { "TSTP", SIGTSTP, true },     { "TTIN", SIGTTIN, true },     { "TTOU", SIGTTOU, true },
-  { "URG", SIGURG, true },       { "XCPU", SIGXCPU, true },     { "XFSZ", SIGXFSZ, true },
-  { "VTALRM", SIGVTALRM, true }, { "PROF", SIGPROF, true },     { "WINCH", SIGWINCH, true },
-  { "IO", SIGIO, true },         { "SYS", SIGSYS, true },
+  {"HUP", SIGHUP, true},       {"INT", SIGINT, true},    {"QUIT", SIGQUIT, true},
+  {"ILL", SIGILL, false},      {"TRAP", SIGTRAP, true},  {"ABRT", SIGABRT, true},
+  {"BUS", SIGBUS, false},      {"FPE", SIGFPE, false},   {"KILL", SIGKILL, false},
+  {"USR1", SIGUSR1, true},     {"SEGV", SIGSEGV, false}, {"USR2", SIGUSR2, true},
+  {"PIPE", SIGPIPE, true},     {"ALRM", SIGALRM, true},  {"TERM", SIGTERM, true},
+  {"CHLD", SIGCHLD, true},     {"CONT", SIGCONT, true},  {"STOP", SIGSTOP, false},
+  {"TSTP", SIGTSTP, true},     {"TTIN", SIGTTIN, true},  {"TTOU", SIGTTOU, true},
+  {"URG", SIGURG, true},       {"XCPU", SIGXCPU, true},  {"XFSZ", SIGXFSZ, true},
+  {"VTALRM", SIGVTALRM, true}, {"PROF", SIGPROF, true},  {"WINCH", SIGWINCH, true},
+  {"IO", SIGIO, true},         {"SYS", SIGSYS, true},
 #ifdef SIGPWR
-  { "PWR", SIGPWR, true },
+  {"PWR", SIGPWR, true},
 #endif
 #ifdef SIGSTKFLT
-  { "STKFLT", SIGSTKFLT, true },
+  {"STKFLT", SIGSTKFLT, true},
 #endif
 };
 
 /* What stood before us for one signal, and how many handles of this loop stand on it. */
 typedef struct former {
   int users;
-  bool ours;              /* `old` is to be put back by this loop */
+  bool ours; /* `old` is to be put back by this loop */
   struct sigaction old;
 } former;
 
 /* One handle; its memory is libuv's until the close callback. */
 typedef struct handle {
   uv_signal_t uv;
-  np_signal *sub;         /* NULL once closed */
+  np_signal *sub; /* NULL once closed */
 } handle;
 
 struct np_signal {
@@ -59,8 +59,7 @@ struct np_signal {
   int pending[NP_SIGNALS_MAX]; /* in order of arrival, each signal at most once */
 };
 
-static int describe(np_object *o, char *buf, size_t size) {
-  np_signal *s = np_container(o, np_signal, obj);
+int np_signal_describe(const np_signal *s, char *buf, size_t size) {
   size_t at = 0;
   buf[0] = 0;
   for (int i = 0; i < s->n && at < size; i++) {
@@ -71,7 +70,11 @@ static int describe(np_object *o, char *buf, size_t size) {
   return (int)at;
 }
 
-static const np_objtype signal_type = { "signals", describe };
+static int describe(np_object *o, char *buf, size_t size) {
+  return np_signal_describe(np_container(o, np_signal, obj), buf, size);
+}
+
+static const np_objtype signal_type = {"signals", describe};
 
 int np_signal_number(const char *name) {
   if (strncasecmp(name, "SIG", 3) == 0) name += 3;
@@ -86,7 +89,9 @@ const char *np_signal_name(int signum) {
   return NULL;
 }
 
-const char *np_signal_at(int i) { return i >= 0 && (size_t)i < np_countof(rows) ? rows[i].name : NULL; }
+const char *np_signal_at(int i) {
+  return i >= 0 && (size_t)i < np_countof(rows) ? rows[i].name : NULL;
+}
 
 bool np_signal_catchable(int signum) {
   for (size_t i = 0; i < np_countof(rows); i++)
@@ -94,7 +99,7 @@ bool np_signal_catchable(int signum) {
   return false;
 }
 
-/* ---- the action that stood there -------------------------------------------------------------------------- */
+/* ---- the action that stood there --------------------------------------- */
 
 static former *former_of(np_loop *l, int signum) {
   void **slot = np_loop_slot(l, NP_SLOT_SIGNAL);
@@ -103,11 +108,12 @@ static former *former_of(np_loop *l, int signum) {
 }
 
 static bool same_action(const struct sigaction *a, const struct sigaction *b) {
-  return a->sa_flags & SA_SIGINFO ? a->sa_sigaction == b->sa_sigaction : a->sa_handler == b->sa_handler;
+  return a->sa_flags & SA_SIGINFO ? a->sa_sigaction == b->sa_sigaction
+                                  : a->sa_handler == b->sa_handler;
 }
 
-/* libuv leaves the default action behind, whatever stood there.  If libuv's own handler stood there, another loop of
- * this process has the signal, and it is not ours to restore. */
+/* libuv leaves the default action behind, whatever stood there.  If libuv's own handler stood
+ * there, another loop of this process has the signal, and it is not ours to restore. */
 static void note_former(former *f, int signum, const struct sigaction *before) {
   struct sigaction now;
   if (f->users++ > 0) return;
@@ -118,10 +124,11 @@ static void note_former(former *f, int signum, const struct sigaction *before) {
 static void restore_former(former *f, int signum) {
   struct sigaction now;
   if (--f->users > 0 || !f->ours) return;
-  if (sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_DFL) sigaction(signum, &f->old, NULL);
+  if (sigaction(signum, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+    sigaction(signum, &f->old, NULL);
 }
 
-/* ---- subscriptions ---------------------------------------------------------------------------------------- */
+/* ---- subscriptions ----------------------------------------------------- */
 
 static bool is_pending(const np_signal *s, int signum) {
   for (int i = 0; i < s->npending; i++)
@@ -176,7 +183,8 @@ static int add_handle(np_signal *s, int signum) {
   return 0;
 }
 
-int np_signal_open(np_loop *l, const int *signums, int n, np_signal_fn *fn, void *owner, np_signal **out) {
+int np_signal_open(np_loop *l, const int *signums, int n, np_signal_fn *fn, void *owner,
+                   np_signal **out) {
   if (n > NP_SIGNALS_MAX) return -EINVAL;
   for (int i = 0; i < n; i++)
     if (!np_signal_catchable(signums[i])) return -EINVAL;

@@ -1,0 +1,67 @@
+-- neap.process: child processes.
+--
+--   local p <close> = assert(process.spawn({ "sort", "-n" }, { stdin = "pipe", stdout = "pipe" }))
+--   p.stdin:write("3\n1\n2\n"); p.stdin:close()
+--   print(p.stdout:read "a", p:wait())            --> 1 2 3, true, "exit", 0
+--
+-- The child sees what it is given and nothing else: no other descriptor of ours, default signal
+-- dispositions, an empty signal mask, the descriptor limit that neap was started with.
+
+local core = require "neap.process.core"
+
+local process = {}
+
+---@class neap.process
+---@field pid integer
+---@field name string the program, argv[1]
+---@field stdin neap.stream? our ends of the pipes that were asked for
+---@field stdout neap.stream?
+---@field stderr neap.stream?
+---@field status "running"|"exit"|"signal"
+---@field code integer? exit status or signal, when it has ended
+---@field wait fun(self, opts?: {timeout: number?}): true?, "exit"|"signal"|string, integer|string
+---@field kill fun(self, signal?: string|integer): true?, string?, string?
+---@field close fun(self): true?, "exit"|"signal"|nil, integer?
+
+---@alias neap.process.given "null"|"inherit"|"pipe"|integer|userdata
+
+---@class neap.process.options
+---@field stdin? neap.process.given default "null"
+---@field stdout? neap.process.given default "inherit"
+---@field stderr? neap.process.given|"stdout" default "inherit"; "stdout": where stdout goes
+---@field fds? (integer|userdata)[] become descriptors 3, 4 … of the child; at most 61
+---@field env? table<string, string|number> the whole environment; default: ours
+---@field cwd? string working directory
+---@field grace? number seconds between TERM and KILL in close; 1
+
+--- Starts a program: argv[1], searched in the PATH of the child's environment unless it contains a
+-- slash.
+--
+-- Each of the three standard descriptors is "null" (/dev/null), "inherit" (ours), "pipe" (a stream
+-- in p.stdin, p.stdout, p.stderr), or something open: a stream, a socket, a listener, a descriptor
+-- object, an io file, a number. What is given stays ours too: close it here if only the child is to
+-- have it, a connection by `take`, because a stream's close says goodbye to the peer. As 0, 1 and 2
+-- it is put into blocking mode, which programs expect; that holds for our end of it, too.
+--
+-- The result's methods:
+--   wait([{timeout = s}])  waits for the end; as os.execute: true or nil, "exit" or "signal", and
+--                          a number. Past the deadline nil, message, "ETIMEDOUT"; it goes on.
+--   kill([signal])         "TERM", by name or number; nil, message, "ESRCH" when it has ended.
+--   close()                ends it: closes the pipes, TERM, after the grace KILL; waits, results as
+--                          wait. `<close>` does the same.
+-- A running child whose object is collected without close is ended the same way, with a warning.
+--
+-- Codes: ENOENT, EACCES, ENOEXEC, E2BIG (the program), ENOENT, ENOTDIR (cwd), EMFILE, EAGAIN,
+-- EBADF.
+---@param argv (string|number)[]
+---@param opts? neap.process.options
+---@return neap.process|nil process
+---@return string? message
+---@return string? code
+function process.spawn(argv, opts) return core.spawn(argv, opts) end
+
+--- Our own environment, a new table on each call: to copy and change for the option `env`.
+---@return table<string, string>
+function process.environ() return core.environ() end
+
+return process

@@ -1,0 +1,512 @@
+/* neap.process.core: spawn(argv, opts), and the object that stands for a child.
+ *
+ * Everything is checked first; then the pipes are made, the child is started, and our ends
+ * become streams.  While one of these fails, what was made lies in the userdata, whose
+ * collection closes it.  The core's object is let go as soon as the child has ended; what it
+ * ended with stays here. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bindings/descriptor.h"
+#include "bindings/lua_util.h"
+#include "bindings/modules.h"
+#include "bindings/origin.h"
+#include "bindings/select.h"
+#include "bindings/stream.h"
+#include "bindings/task.h"
+#include "core/process.h"
+#include "core/signal.h"
+
+extern char **environ;
+
+enum { INHERIT = -2, NULL_DEVICE = -1, PIPE = -3, LIKE_STDOUT = -4 }; /* else a descriptor number */
+
+/* User values: the streams 1..3 (stdin, stdout, stderr), then the name and where it was made. */
+enum { UV_NAME = 4, UV_ORIGIN, USERVALUES = 5 };
+
+typedef struct process {
+  const np_type *type;
+  np_process *core; /* NULL: it has ended, or was never started */
+  np_node waiters;  /* np_waiter.node: tasks in wait and close */
+  int pid;
+  int code, signum; /* how it ended; valid when ended */
+  bool ended;
+  int theirs[3]; /* pipe ends while the child is being started; -1 */
+  int ours[3];
+} process;
+
+static const np_type process_type;
+
+static process *check_process(lua_State *L) { return np_check_object(L, 1, &process_type); }
+
+static const char *name_of(lua_State *L, int idx) {
+  lua_getiuservalue(L, idx, UV_NAME);
+  return lua_tostring(L, -1);
+}
+
+/* The core tells: the child has ended. */
+static void on_end(void *owner) {
+  process *p = owner;
+  p->ended = np_process_ended(p->core, &p->code, &p->signum);
+  np_process_close(p->core);
+  p->core = NULL;
+  for (np_waiter *w; (w = np_waiter_first(&p->waiters));) np_waiter_poke(w);
+}
+
+/* ---- arguments of spawn ------------------------------------------------ */
+
+enum { AT_ARGV = 1, AT_OPTIONS };
+
+typedef struct request {
+  char **argv, **env;
+  const char *cwd;
+  int fds[NP_PROCESS_FDS]; /* numbers, or INHERIT ... for the first three */
+  int nfds;
+  int grace_ms;
+} request;
+
+/* An array of n + 1 pointers, anchored on the stack, ending with NULL. */
+static char **push_pointers(lua_State *L, size_t n) {
+  char **p = lua_newuserdatauv(L, (n + 1) * sizeof *p, 0);
+  memset(p, 0, (n + 1) * sizeof *p);
+  return p;
+}
+
+/* The string or number on top, which is left there as a string. */
+static const char *c_string(lua_State *L, int arg, const char *what) {
+  size_t len;
+  if (!lua_isstring(L, -1))
+    luaL_argerror(L, arg,
+                  lua_pushfstring(L, "%s: a string expected, got %s", what, luaL_typename(L, -1)));
+  const char *s = lua_tolstring(L, -1, &len);
+  if (strlen(s) != len) luaL_argerror(L, arg, lua_pushfstring(L, "%s: contains a zero byte", what));
+  return s;
+}
+
+/* Leaves two values that keep the strings and the array alive. */
+static void read_argv(lua_State *L, request *q) {
+  luaL_argexpected(L, lua_istable(L, AT_ARGV), AT_ARGV, "list of strings");
+  lua_Integer n = luaL_len(L, AT_ARGV);
+  luaL_argcheck(L, n > 0, AT_ARGV, "empty: the program and its arguments expected");
+  lua_createtable(L, (int)n, 0);
+  int keep = lua_gettop(L);
+  q->argv = push_pointers(L, (size_t)n);
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_geti(L, AT_ARGV, i);
+    q->argv[i - 1] = (char *)c_string(L, AT_ARGV, "argv");
+    lua_rawseti(L, keep, i);
+  }
+  luaL_argcheck(L, q->argv[0][0], AT_ARGV, "argv: the program's name is empty");
+}
+
+static int compare_strings(const void *a, const void *b) {
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Leaves what keeps the environment alive. Sorted: its order must not depend on hashing. */
+static void read_env(lua_State *L, request *q) {
+  if (lua_isnil(L, AT_OPTIONS) || lua_getfield(L, AT_OPTIONS, "env") == LUA_TNIL) return;
+  int env = lua_gettop(L);
+  luaL_argcheck(L, lua_istable(L, env), AT_OPTIONS,
+                "option 'env': a table of name = value expected");
+  lua_newtable(L);
+  size_t n = 0;
+  for (lua_pushnil(L); lua_next(L, env); n++) {
+    const char *value = c_string(L, AT_OPTIONS, "option 'env'");
+    luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING, AT_OPTIONS, "option 'env': names are strings");
+    lua_pushvalue(L, -2);
+    const char *name = c_string(L, AT_OPTIONS, "option 'env'");
+    luaL_argcheck(L, *name && !strchr(name, '='), AT_OPTIONS,
+                  "option 'env': a name is empty or contains '='");
+    lua_pushfstring(L, "%s=%s", name, value);
+    lua_rawseti(L, env + 1, (lua_Integer)n + 1);
+    lua_pop(L, 2);
+  }
+  q->env = push_pointers(L, n);
+  for (size_t i = 0; i < n; i++) {
+    lua_rawgeti(L, env + 1, (lua_Integer)i + 1);
+    q->env[i] = (char *)lua_tostring(L, -1);
+    lua_pop(L, 1);
+  }
+  qsort(q->env, n, sizeof *q->env, compare_strings);
+}
+
+static int p_get_fd(lua_State *L) {
+  lua_pushinteger(L, np_get_fd(L, 1));
+  return 1;
+}
+
+/* The descriptor of the object on top, popped. */
+static int fd_of_top(lua_State *L, const char *option) {
+  lua_pushcfunction(L, p_get_fd);
+  lua_insert(L, -2);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+    luaL_argerror(
+      L, AT_OPTIONS,
+      lua_pushfstring(L,
+                      "option '%s': an open stream, socket, file or descriptor expected, "
+                      "or 'pipe', 'null', 'inherit'",
+                      option));
+  int fd = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return fd;
+}
+
+static int read_word(lua_State *L, const char *option, int i) {
+  const char *s = lua_tostring(L, -1);
+  int what = strcmp(s, "pipe") == 0               ? PIPE
+             : strcmp(s, "null") == 0             ? NULL_DEVICE
+             : strcmp(s, "inherit") == 0          ? INHERIT
+             : i == 2 && strcmp(s, "stdout") == 0 ? LIKE_STDOUT
+                                                  : 0;
+  if (what == 0)
+    luaL_argerror(L, AT_OPTIONS,
+                  lua_pushfstring(L,
+                                  "option '%s': 'pipe', 'null'%s or 'inherit' expected, got '%s'",
+                                  option, i == 2 ? ", 'stdout'" : "", s));
+  lua_pop(L, 1);
+  return what;
+}
+
+static const char *const std_names[] = {"stdin", "stdout", "stderr"};
+
+static void read_std(lua_State *L, request *q) {
+  static const int defaults[] = {NULL_DEVICE, INHERIT, INHERIT};
+  q->nfds = 3;
+  for (int i = 0; i < 3; i++) {
+    q->fds[i] = defaults[i];
+    if (lua_isnil(L, AT_OPTIONS)) continue;
+    if (lua_getfield(L, AT_OPTIONS, std_names[i]) == LUA_TNIL) lua_pop(L, 1);
+    else if (lua_type(L, -1) == LUA_TSTRING) q->fds[i] = read_word(L, std_names[i], i);
+    else q->fds[i] = fd_of_top(L, std_names[i]);
+  }
+}
+
+static void read_more_fds(lua_State *L, request *q) {
+  if (lua_isnil(L, AT_OPTIONS) || lua_getfield(L, AT_OPTIONS, "fds") == LUA_TNIL) return;
+  luaL_argcheck(L, lua_istable(L, -1), AT_OPTIONS, "option 'fds': a list of descriptors expected");
+  lua_Integer n = luaL_len(L, -1);
+  luaL_argcheck(L, n <= NP_PROCESS_FDS - 3, AT_OPTIONS,
+                "option 'fds': too many descriptors (61 at most)");
+  for (lua_Integer i = 1; i <= n; i++) {
+    lua_geti(L, -1, i);
+    q->fds[q->nfds++] = fd_of_top(L, "fds");
+  }
+}
+
+static void read_request(lua_State *L, request *q) {
+  static const char *const known[] = {"stdin", "stdout", "stderr", "fds",
+                                      "env",   "cwd",    "grace",  NULL};
+  memset(q, 0, sizeof *q);
+  np_check_options(L, AT_OPTIONS, known);
+  read_argv(L, q);
+  read_env(L, q);
+  q->cwd = np_opt_string(L, AT_OPTIONS, "cwd", NULL);
+  double grace = np_opt_seconds(L, AT_OPTIONS, "grace", NP_PROCESS_GRACE_MS / 1000.0);
+  q->grace_ms = grace > 3600 ? 3600 * 1000 : (int)(grace * 1000);
+  read_std(L, q);
+  read_more_fds(L, q);
+}
+
+/* ---- spawn ------------------------------------------------------------- */
+
+static void close_ends(int fds[3]) {
+  for (int i = 0; i < 3; i++) {
+    if (fds[i] >= 0) close(fds[i]);
+    fds[i] = -1;
+  }
+}
+
+/* A real pipe, not a socket pair: /dev/stdin and the like cannot be opened through a socket.  Our
+ * end does not block; that is a property of our end alone. */
+static int make_pipe(process *p, int i) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  p->theirs[i] = ends[i == 0 ? 0 : 1];
+  p->ours[i] = ends[i == 0 ? 1 : 0];
+  int flags = fcntl(p->ours[i], F_GETFL);
+  return fcntl(p->ours[i], F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+/* Turns the words among the first three into numbers. 0 or a failure. */
+static int prepare_fds(process *p, request *q) {
+  for (int i = 0; i < 3; i++) {
+    int r = q->fds[i] == PIPE ? make_pipe(p, i) : 0;
+    if (r < 0) return r;
+    if (q->fds[i] == PIPE) q->fds[i] = p->theirs[i];
+    else if (q->fds[i] == LIKE_STDOUT) q->fds[i] = q->fds[1];
+    else if (q->fds[i] == INHERIT) q->fds[i] = fcntl(i, F_GETFD) < 0 ? NULL_DEVICE : i;
+  }
+  return 0;
+}
+
+/* main.c raises the soft limit for us and leaves the former one here; a host that does not leaves
+ * nothing. */
+static int64_t original_nofile(lua_State *L) {
+  int64_t n =
+    lua_getfield(L, LUA_REGISTRYINDEX, "neap.child_nofile") == LUA_TNUMBER ? lua_tointeger(L, -1) : -1;
+  lua_pop(L, 1);
+  return n;
+}
+
+static process *push_process(lua_State *L, const char *name) {
+  process *p = np_new_object(L, &process_type, sizeof *p, USERVALUES);
+  np_node_init(&p->waiters);
+  for (int i = 0; i < 3; i++) p->theirs[i] = p->ours[i] = -1;
+  lua_pushstring(L, name);
+  lua_setiuservalue(L, -2, UV_NAME);
+  np_origin_set(L, -1, UV_ORIGIN);
+  return p;
+}
+
+static int fail_spawn(lua_State *L, const request *q, int code, const char *step) {
+  if (strcmp(step, "chdir") == 0)
+    return np_fail(L, code, "spawn %s: working directory %s", q->argv[0], q->cwd);
+  if (strcmp(step, "exec") == 0) return np_fail(L, code, "spawn %s", q->argv[0]);
+  return np_fail(L, code, "spawn %s: %s", q->argv[0], step);
+}
+
+/* Our ends of the pipes become streams. 0 or a failure. The process is on top. */
+static int push_streams(lua_State *L, process *p) {
+  for (int i = 0; i < 3; i++) {
+    int fd = p->ours[i];
+    if (fd < 0) continue;
+    p->ours[i] = -1;
+    int r = np_push_fd_stream(L, fd);
+    if (r < 0) return r;
+    lua_setiuservalue(L, -2, i + 1);
+  }
+  return 0;
+}
+
+static void let_go(process *p) {
+  close_ends(p->theirs);
+  close_ends(p->ours);
+  if (p->core) np_process_close(p->core);
+  p->core = NULL;
+}
+
+/* spawn(argv [, {stdin =, stdout =, stderr =, fds =, env =, cwd =, grace =}]) -> process
+ *
+ * See lua/stdlib/process.lua. Never waits, but for the child's exec. Errors: ENOENT, EACCES,
+ * ENOEXEC, E2BIG ... of execve(2), with the program in the message; ENOENT, ENOTDIR, EACCES of
+ * chdir(2) with the directory; EMFILE, EAGAIN. */
+static int f_spawn(lua_State *L) {
+  request q;
+  const char *step = "pipe";
+  lua_settop(L, 2);
+  read_request(L, &q);
+  np_loop *loop = np_loop_of(L);
+  int64_t nofile = original_nofile(L);
+  process *p = push_process(L, q.argv[0]);
+  int r = prepare_fds(p, &q);
+  np_processopts o = {.argv = q.argv,
+                      .env = q.env,
+                      .cwd = q.cwd,
+                      .fds = q.fds,
+                      .nfds = q.nfds,
+                      .nofile = nofile,
+                      .grace_ms = q.grace_ms};
+  if (r == 0) r = np_process_open(loop, &o, on_end, p, &p->core, &step);
+  close_ends(p->theirs);
+  if (r == 0) {
+    p->pid = np_process_pid(p->core);
+    step = "pipe";
+    r = push_streams(L, p);
+  }
+  if (r == 0) return 1;
+  let_go(p);
+  return fail_spawn(L, &q, r, step);
+}
+
+/* ---- the object -------------------------------------------------------- */
+
+static int describe_wait(void *obj, char *buf, size_t size) {
+  return snprintf(buf, size, "pid %d", ((process *)obj)->pid);
+}
+
+static const np_waitkind process_wait = {
+  .what = "wait", .outside = true, .abort = np_waiter_forget, .describe = describe_wait};
+
+/* As os.execute: true or nil, "exit" or "signal", the number. */
+static int push_status(lua_State *L, const process *p) {
+  if (p->signum == 0 && p->code == 0) lua_pushboolean(L, 1);
+  else lua_pushnil(L);
+  lua_pushstring(L, p->signum ? "signal" : "exit");
+  lua_pushinteger(L, p->signum ? p->signum : p->code);
+  return 3;
+}
+
+static int k_wait(lua_State *L, int status, lua_KContext ctx) {
+  (void)status;
+  process *p = lua_touserdata(L, 1);
+  int woken = np_woken(L);
+  if (p->ended) return push_status(L, p);
+  if (woken < 0) return np_fail(L, woken, "wait for %s (pid %d)", name_of(L, 1), p->pid);
+  np_waiter_join(np_task_of(L), &p->waiters);
+  return np_wait(L, &process_wait, p, (uint64_t)ctx, ctx, k_wait);
+}
+
+/* process:wait([{timeout = seconds}]) -> true | nil, "exit" | "signal", number
+ *
+ * Any number of tasks may wait, again and again.  Past the deadline: nil, message, "ETIMEDOUT";
+ * the child goes on. */
+static int f_wait(lua_State *L) {
+  static const char *const known[] = {"timeout", NULL};
+  process *p = check_process(L);
+  lua_settop(L, 2);
+  np_check_options(L, 2, known);
+  uint64_t deadline_ns = np_deadline_opt(L, 2, -1);
+  if (p->ended) return push_status(L, p);
+  np_op_begin(L, "wait");
+  return k_wait(L, LUA_OK, (lua_KContext)deadline_ns);
+}
+
+static int check_signum(lua_State *L, int arg, int def) {
+  if (lua_isnoneornil(L, arg)) return def;
+  if (lua_isinteger(L, arg)) {
+    lua_Integer n = lua_tointeger(L, arg);
+    luaL_argcheck(L, n >= 0 && n <= 64, arg, "not a signal number");
+    return (int)n;
+  }
+  int n = np_signal_number(luaL_checkstring(L, arg));
+  if (n < 0) luaL_argerror(L, arg, lua_pushfstring(L, "unknown signal '%s'", lua_tostring(L, arg)));
+  return n;
+}
+
+/* process:kill([signal = "TERM"]) -> true; nil, message, "ESRCH" when it has ended. A name or a
+ * number; 0 only asks. */
+static int f_kill(lua_State *L) {
+  process *p = check_process(L);
+  int signum = check_signum(L, 2, np_signal_number("TERM"));
+  int r = p->core ? np_process_kill(p->core, signum) : -ESRCH;
+  if (r < 0) return np_fail(L, r, "kill %s (pid %d)", name_of(L, 1), p->pid);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int p_close_stream(lua_State *L) {
+  lua_getfield(L, 1, "close");
+  lua_insert(L, 1);
+  lua_call(L, 1, 0);
+  return 0;
+}
+
+/* The pipes are the process's. Closing a stream does not wait and tells its failure as a result. */
+static void close_streams(lua_State *L) {
+  for (int i = 1; i <= 3; i++) {
+    lua_pushcfunction(L, p_close_stream);
+    if (lua_getiuservalue(L, 1, i) == LUA_TNIL) lua_pop(L, 2);
+    else if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
+  }
+}
+
+/* process:close() -> as wait
+ *
+ * Closes the pipes, sends TERM to a child that runs, after the grace KILL, and waits for its end;
+ * where waiting is impossible the end goes on by itself and the result is true. Idempotent. The
+ * same for <close>. */
+static int f_close(lua_State *L) {
+  process *p = check_process(L);
+  lua_settop(L, 1);
+  close_streams(L);
+  if (p->ended) return push_status(L, p);
+  np_process_end(p->core);
+  if (!lua_isyieldable(L) || !np_task_of(L)) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  np_op_begin(L, "close");
+  return k_wait(L, LUA_OK, (lua_KContext)NP_NEVER);
+}
+
+static int f_gc(lua_State *L) {
+  process *p = lua_touserdata(L, 1);
+  if (p->core) np_origin_warn(L, 1, UV_ORIGIN, "a running child process");
+  let_go(p);
+  return 0;
+}
+
+static int f_index(lua_State *L) {
+  process *p = check_process(L);
+  const char *key = lua_tostring(L, 2);
+  if (!key) return 0;
+  for (int i = 0; i < 3; i++) {
+    if (strcmp(key, std_names[i]) != 0) continue;
+    lua_getiuservalue(L, 1, i + 1);
+    return 1;
+  }
+  if (strcmp(key, "pid") == 0) lua_pushinteger(L, p->pid);
+  else if (strcmp(key, "name") == 0) name_of(L, 1);
+  else if (strcmp(key, "status") == 0)
+    lua_pushstring(L, !p->ended ? "running" : p->signum ? "signal" : "exit");
+  else if (strcmp(key, "code") == 0 && p->ended)
+    lua_pushinteger(L, p->signum ? p->signum : p->code);
+  else return 0;
+  return 1;
+}
+
+static int f_tostring(lua_State *L) {
+  process *p = check_process(L);
+  const char *name = name_of(L, 1);
+  if (!p->ended) lua_pushfstring(L, "neap.process{%s pid=%d running}", name, p->pid);
+  else
+    lua_pushfstring(L, "neap.process{%s pid=%d %s=%d}", name, p->pid, p->signum ? "signal" : "exit",
+                    p->signum ? p->signum : p->code);
+  return 1;
+}
+
+/* select: {process} or {process, "wait"} */
+static int poll_process(lua_State *L, void *obj, int op, int at) {
+  (void)op, (void)at;
+  process *p = obj;
+  return p->ended ? push_status(L, p) : NP_NOT_READY;
+}
+
+static void add_waiter(void *obj, int op, np_waiter *w) {
+  (void)op;
+  np_node_append(&((process *)obj)->waiters, &w->node);
+}
+
+static const np_selop ops[] = {{"wait", false}, {NULL, false}};
+static const np_selectable selectable = {
+  .ops = ops, .outside = true, .poll = poll_process, .add = add_waiter};
+
+static const luaL_Reg methods[] = {
+  {"wait", f_wait},
+  {"kill", f_kill},
+  {"close", f_close},
+  {NULL, NULL},
+};
+static const luaL_Reg meta[] = {
+  {"__gc", f_gc},
+  {"__close", f_close},
+  {"__tostring", f_tostring},
+  {NULL, NULL},
+};
+static const np_type process_type = {
+  .name = "neap.process", .methods = methods, .meta = meta, .index = f_index};
+
+/* environ() -> table of name = value: our own environment, to copy and change for the option
+ * `env`. */
+static int f_environ(lua_State *L) {
+  lua_newtable(L);
+  for (char **e = environ; e && *e; e++) {
+    const char *eq = strchr(*e, '=');
+    if (!eq) continue;
+    lua_pushlstring(L, *e, (size_t)(eq - *e));
+    lua_pushstring(L, eq + 1);
+    lua_rawset(L, -3);
+  }
+  return 1;
+}
+
+int luaopen_neap_process_core(lua_State *L) {
+  static const luaL_Reg functions[] = {{"spawn", f_spawn}, {"environ", f_environ}, {NULL, NULL}};
+  np_type_init(L, &process_type);
+  np_selectable_set(L, &process_type, &selectable);
+  luaL_newlib(L, functions);
+  return 1;
+}
