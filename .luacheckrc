@@ -7,3 +7,4 @@ exclude_files = { "build*" }
 files["spec"] = { std = "+busted" }
 files["spec/**/*_spec.lua"] = { std = "+busted" }
 files["lua/stdlib/prompt.lua"] = { read_globals = { "_PROMPT", "_PROMPT2" } }
+files["docs/luacats"] = { ignore = { "241" } } -- declarations only: mutated, never accessed

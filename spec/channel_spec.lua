@@ -377,6 +377,52 @@ describe("a wait on a channel", function()
     assert.equal("for the second", got[2])
   end)
 
+  it("loses and doubles nothing while tasks are cancelled and time out at random", function()
+    local seed = os.time()
+    math.randomseed(seed)
+    for _, n in ipairs { 0, 1, 5 } do
+      local a, b, sent, got = neap.channel(n), neap.channel(n), {}, {}
+      local function send(v)
+        local kind, ok = math.random(4), nil
+        if kind == 1 then ok = a:put(v) end
+        if kind == 2 then ok = b:put(v, { timeout = math.random() * 0.002 }) end
+        if kind == 3 then ok = neap.select { { a, "put", v }, { b, "put", v } } end
+        if kind == 4 then ok = neap.select { { b, "put", v }, timeout = math.random() * 0.002 } end
+        if ok then sent[v] = (sent[v] or 0) + 1 end
+      end
+      local function receive()
+        local kind, v, index = math.random(4), nil, nil
+        if kind == 1 then v = a:get() end
+        if kind == 2 then v = b:get { timeout = math.random() * 0.002 } end
+        if kind == 3 then index, v = neap.select { a, b } end
+        if kind == 4 then index, v = neap.select { b, a, timeout = math.random() * 0.002 } end
+        if v and (kind < 3 or index) then got[v] = (got[v] or 0) + 1 end
+      end
+      neap.group(function(g)
+        local tasks = {}
+        for i = 1, 300 do
+          tasks[#tasks + 1] = g:spawn(send, i)
+          tasks[#tasks + 1] = g:spawn(receive)
+          if math.random(3) == 1 then tasks[math.random(#tasks)]:cancel() end
+          if math.random(5) == 1 then neap.yield() end
+          if math.random(50) == 1 then neap.sleep(0.001) end
+        end
+        neap.sleep(0.005)
+        for _, t in ipairs(tasks) do t:cancel() end
+      end)
+      for _, ch in ipairs { a, b } do
+        while #ch > 0 do
+          local v = ch:get()
+          got[v] = (got[v] or 0) + 1
+        end
+        assert.equal(("neap.channel{0/%d gets=0 puts=0}"):format(n), tostring(ch))
+      end
+      assert.is_truthy(next(got))
+      assert.same(sent, got, "seed " .. seed)
+      for _, times in pairs(got) do assert.equal(1, times) end
+    end
+  end)
+
   it("on nothing that can ever come ends the program, naming each", function()
     local out, err, status = helper.run_script [[
       local neap = require "neap"

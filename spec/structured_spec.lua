@@ -1,5 +1,6 @@
 -- neap.all, neap.race and neap.every: nothing outlives the call, and ticks do not drift.
 
+local helper = require "spec.support.helper"
 local neap = require "neap"
 
 describe("all", function()
@@ -134,5 +135,51 @@ describe("every", function()
     for _, bad in ipairs { 0, -1, 0 / 0, math.huge, "x" } do
       assert.error_matches(function() neap.every(bad) end, "#1 to 'every'")
     end
+  end)
+end)
+
+describe("a group whose task cannot wait for it", function()
+  local script = [[
+    warn "@on"
+    local neap = require "neap"
+    require("neap.runtime.core").virtual_clock(true)
+    local function child()
+      local _ <close> = setmetatable({}, { __close = function() print "child ended" end })
+      neap.event():wait()
+    end
+    neap.group(function(outer)
+      local t = outer:spawn(function() %s end)
+      neap.yield()
+      neap.yield()
+      print(#neap.tasks() .. " tasks")
+      t:cancel()
+    end)
+    print "outer ended"
+  ]]
+
+  it("hands its tasks to the group further out when that task is closed from outside", function()
+    local out, err, status = helper.run_script(script:format([[
+      neap.group(function(g)
+        g:spawn(child)
+        while true do pcall(neap.sleep, 10) end
+      end)
+    ]]))
+    assert.matches("ignored its cancellation", err)
+    assert.equal("3 tasks\nchild ended\nouter ended\n", out)
+    assert.equal(0, status)
+  end)
+
+  it("hands them on when that task leaves a generator behind in the middle of it", function()
+    local out, err, status = helper.run_script(script:format([[
+      coroutine.wrap(function()
+        neap.group(function(g)
+          g:spawn(child)
+          coroutine.yield()
+        end)
+      end)()
+    ]]))
+    assert.equal("", err)
+    assert.equal("child ended\n1 tasks\nouter ended\n", out)
+    assert.equal(0, status)
   end)
 end)

@@ -326,6 +326,13 @@ static int run(np_runtime *rt, options *o) {
   return np_status(rt);
 }
 
+/* After os.exit(status) without close=true the state stays as it is, as in stock Lua: no finalizer runs. */
+static bool exits_open(np_runtime *rt) {
+  lua_State *L = np_lua(rt);
+  lua_getfield(L, LUA_REGISTRYINDEX, "neap.exit_open");
+  return lua_toboolean(L, -1);
+}
+
 /* The leak checker's own entry, in builds that have it: this program leaves by _exit, which skips its last look. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
@@ -356,7 +363,9 @@ int main(int argc, char **argv) {
     return 1;
   }
   status = run(rt, &o);
-  running = NULL;
-  np_free(rt);
+  if (!exits_open(rt)) {
+    running = NULL;
+    np_free(rt);
+  }
   leave(status);
 }

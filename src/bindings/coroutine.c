@@ -11,7 +11,7 @@
 
 static lua_State *get_co(lua_State *L) {
   lua_State *co = lua_tothread(L, 1);
-  luaL_argexpected(L, co, 1, "coroutine");
+  luaL_argexpected(L, co, 1, "thread");
   return co;
 }
 
@@ -177,7 +177,10 @@ static bool is_body(lua_State *L) {
 }
 
 static int f_yield(lua_State *L) {
-  if (is_body(L)) return luaL_error(L, "attempt to yield from outside a coroutine");
+  if (is_body(L)) { /* stock Lua gives no position here */
+    lua_pushliteral(L, "attempt to yield from outside a coroutine");
+    return lua_error(L);
+  }
   return lua_yield(L, lua_gettop(L));
 }
 

@@ -112,8 +112,41 @@ np_group *np_group_new(lua_State *L, np_task *owner) {
   np_group *g = np_new_object(L, &np_group_type, sizeof *g, 2);
   g->owner = owner;
   np_node_init(&g->children);
+  np_node_init(&g->owned);
   np_node_init(&g->scope.node);
   return g;
+}
+
+void np_group_open(lua_State *L, np_group *g) {
+  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
+  np_node_append(&g->owner->groups, &g->owned);
+}
+
+void np_group_forget(lua_State *L, np_group *g) {
+  np_node_remove(&g->owned);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
+}
+
+static void move_up(np_group *home, np_task *t) {
+  np_node_remove(&t->sibling);
+  np_node_append(&home->children, &t->sibling);
+  t->home = home;
+  home->nchildren++;
+}
+
+/* A task that is closed from outside, or leaves a generator behind in the middle of a group, does not wait for its
+ * groups: their children are cancelled and awaited one group further out. */
+void np_group_orphans(lua_State *L, np_task *t) {
+  while (np_node_linked(&t->groups)) {
+    np_group *g = np_container(t->groups.next, np_group, owned);
+    np_group_cancel(g);
+    while (np_node_linked(&g->children)) move_up(t->home, np_container(g->children.next, np_task, sibling));
+    g->nchildren = 0;
+    g->owner_waits = false;
+    np_node_remove(&g->scope.node);
+    np_group_forget(L, g);
+  }
 }
 
 void np_group_add(np_group *g, np_task *t) {
@@ -160,14 +193,20 @@ void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver) {
   }
 }
 
-void np_group_children_abort(np_task *t, void *obj) {
+static void children_abort(np_task *t, void *obj) {
   (void)t;
   ((np_group *)obj)->owner_waits = false;
 }
-static const np_waitkind children_wait = { "the tasks of its group", false, np_group_children_abort, NULL, false };
-static const np_waitkind children_end = { "the cancelled tasks of its group", false, np_group_children_abort, NULL, true };
+static const np_waitkind children_wait = { "the tasks of its group", false, children_abort, NULL, false };
+static const np_waitkind children_end = { "the cancelled tasks of its group", false, children_abort, NULL, true };
 
 int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
+  np_task *t = np_task_of(L); /* a generator may have brought the group to another task */
+  if (g->owner != t) {
+    np_node_remove(&g->owned);
+    np_node_append(&t->groups, &g->owned);
+    g->owner = t;
+  }
   g->owner_waits = true;
   return np_wait(L, g->ended_by ? &children_end : &children_wait, g, NP_NEVER, ctx, k);
 }
@@ -179,15 +218,11 @@ np_group *np_nearest_group(lua_State *L, np_task *t) {
   }
   if (!t->is_group) return t->home;
   if (!t->own) {
-    t->own = np_group_new(L, t);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, t->own);
+    np_group *g = np_group_new(L, t);
+    np_group_open(L, g);
+    t->own = g;
   }
   return t->own;
-}
-
-static void forget_group(lua_State *L, np_group *g) {
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
 }
 
 static int raise_failure(lua_State *L) {
@@ -208,7 +243,7 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
     np_group_cancel(g);
   }
   if (g->nchildren > 0) return np_group_wait(L, g, ctx, k_children);
-  forget_group(L, g);
+  np_group_forget(L, g);
   if (g->failed) return raise_failure(L);
   if (g->ended_by == NP_WOKEN_CANCEL) return np_raise_cancelled(L);
   if (g->ended_by) return np_fail(L, g->ended_by, "group");
@@ -238,7 +273,7 @@ static int f_group(lua_State *L) {
   np_task *t = np_op_begin(L, "group");
   np_group *g = np_group_new(L, t);
   lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
+  np_group_open(L, g);
   lua_insert(L, 1);
   lua_pushcfunction(L, np_stitch_handler);
   lua_insert(L, 2);

@@ -12,12 +12,7 @@ static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx);
 
 static void each_task(lua_State *L, np_task *t, task_fn *f, void *ctx) {
   f(L, t, ctx);
-  for (np_node *n = t->scopes.next; n != &t->root.node; n = n->next) {
-    np_scope *s = np_container(n, np_scope, node);
-    if (s->kind == NP_SCOPE_CANCEL) each_in(L, np_container(s, np_group, scope), f, ctx);
-  }
-  if (t->obj && t->kind && t->kind->abort == np_group_children_abort && t->obj != t->own) each_in(L, t->obj, f, ctx);
-  if (t->own) each_in(L, t->own, f, ctx);
+  for (np_node *n = t->groups.next; n != &t->groups; n = n->next) each_in(L, np_container(n, np_group, owned), f, ctx);
 }
 
 static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx) {

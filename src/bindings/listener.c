@@ -35,6 +35,12 @@ static void push_address(lua_State *L, int fd) {
   lua_pushstring(L, buf);
 }
 
+static accepts accepts_of(int fd) {
+  bool local = np_socket_domain(fd) == AF_UNIX;
+  np_fdkind kind = {.name = local ? "unix" : "tcp", .socket = true, .unix_ = local};
+  return (accepts){.kind = kind, .records = np_socket_type(fd) == SOCK_SEQPACKET};
+}
+
 void np_listener_settle(lua_State *L, listener *l) {
   np_listener *core = l->core;
   int idx = lua_gettop(L);
@@ -50,7 +56,7 @@ void np_listener_settle(lua_State *L, listener *l) {
     lua_rawseti(L, -2, i + 1);
   }
   lua_setiuservalue(L, idx, UV_ADDRESSES);
-  l->records = n > 0 && np_socket_type(np_listener_fd(core, 0)) == SOCK_SEQPACKET;
+  for (int i = 0; i < n; i++) l->socks[i] = accepts_of(np_listener_fd(core, i));
 }
 
 /* Pushes the first address; it survives the close. */
@@ -151,7 +157,9 @@ static const np_waitkind accept_mem_wait = {
 /* Pushes the connection: a stream or a record socket. 0 or a code, nothing pushed. */
 static int push_accepted(lua_State *L, listener *l, const np_accepted *a) {
   if (a->mem) return np_push_transport_stream(L, a->mem);
-  return l->records ? np_push_fd_dgram(L, a->fd) : np_push_fd_stream(L, a->fd);
+  const accepts *what = &l->socks[a->which];
+  if (what->records) return np_push_fd_dgram(L, a->fd);
+  return np_push_socket_stream(L, a->fd, &what->kind);
 }
 
 enum { ACCEPT, ITERATE };

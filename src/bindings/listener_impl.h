@@ -7,13 +7,19 @@
 #include "bindings/task.h"
 #include "core/listener.h"
 
+/* What an accepted connection is, known from its listening socket: nobody needs to ask the kernel. */
+typedef struct accepts {
+  np_fdkind kind;
+  bool records; /* SOCK_SEQPACKET: record sockets */
+} accepts;
+
 typedef struct listener {
   const np_type *type;
-  np_listener *core; /* NULL: closed */
-  np_node waiters;   /* np_waiter of tasks in accept */
-  lua_State *main;   /* for warnings */
-  bool records;      /* SOCK_SEQPACKET: accepts record sockets */
-  uint8_t streak;    /* failures in a row */
+  np_listener *core;                    /* NULL: closed */
+  np_node waiters;                      /* np_waiter of tasks in accept */
+  lua_State *main;                      /* for warnings */
+  accepts socks[NP_LISTEN_SOCKETS_MAX]; /* what each of its sockets accepts */
+  uint8_t streak;                       /* failures in a row */
 } listener;
 
 /* Pushes a closed one. */

@@ -1,4 +1,4 @@
-/* The ring of ring.h.  Its table is made with all its slots, so storing into them allocates nothing. */
+/* The ring of ring.h.  Its table is made with all its slots: storing into them never allocates. */
 #include "bindings/ring.h"
 
 enum { RING_MIN = 16, RING_KEPT = 1024 }; /* slots: of the first table; kept while empty */

@@ -95,6 +95,8 @@ static int f_exit(lua_State *L) {
   }
   rt->status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
   rt->exiting = true;
+  lua_pushboolean(L, !lua_toboolean(L, 2)); /* without close=true the state is not closed: main.c looks here */
+  lua_setfield(L, LUA_REGISTRYINDEX, "neap.exit_open");
   np_group_cancel(rt->main);
   return np_raise_cancelled(L);
 }
@@ -200,10 +202,12 @@ static void end_tasks(np_runtime *rt) {
   np_group_cancel(rt->main);
   for (int i = 0; i < 8 && rt->ntasks > 0 && rt->nready > 0; i++) np_drain(rt);
   while (np_node_linked(&rt->main->children)) {
-    np_node *n = rt->main->children.next;
-    /* innermost groups first: a task ends after the tasks it owns */
-    np_task *t = np_container(n, np_task, sibling);
-    while (t->own && t->own->nchildren > 0) t = np_container(t->own->children.next, np_task, sibling);
+    np_task *t = np_container(rt->main->children.next, np_task, sibling);
+    while (np_node_linked(&t->groups)) { /* innermost first, where there is one; others move up */
+      np_group *g = np_container(t->groups.prev, np_group, owned);
+      if (!np_node_linked(&g->children)) break;
+      t = np_container(g->children.next, np_task, sibling);
+    }
     np_task_kill(rt, t);
   }
 }
@@ -241,8 +245,10 @@ void np_free(np_runtime *rt) {
 
 static int start(lua_State *L) { /* the function and its arguments */
   np_runtime *rt = np_runtime_of(L);
-  np_task_new(L, rt, rt->main, lua_gettop(L) - 1);
-  lua_pushliteral(L, "main");
+  lua_pushliteral(L, "main"); /* first: after the task there is no failing */
+  lua_insert(L, 1);
+  np_task_new(L, rt, rt->main, lua_gettop(L) - 2);
+  lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, NP_TASK_NAME);
   return 0;
 }
@@ -263,14 +269,15 @@ int np_dostring(np_runtime *rt, const char *code) {
 static int report(lua_State *L) {
   lua_getiuservalue(L, 1, 1);
   lua_getiuservalue(L, 1, 2);
-  const char *msg;
-  if (lua_type(L, 2) == LUA_TSTRING || luaL_getmetafield(L, 2, "__tostring") != LUA_TNIL)
-    msg = luaL_tolstring(L, 2, NULL);
-  else msg = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
   const char *trace = lua_tostring(L, 3);
-  bool tostringed = lua_type(L, 2) != LUA_TSTRING;
+  const char *msg = lua_tostring(L, 2);
+  if (!msg && luaL_callmeta(L, 2, "__tostring")) { /* an error that speaks for itself */
+    msg = lua_tostring(L, -1);
+    trace = "";
+  }
+  if (!msg) msg = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
   fflush(stdout);
-  fprintf(stderr, "neap: %s%s%s\n", msg, trace && *trace && !tostringed ? "\n" : "", tostringed ? "" : trace ? trace : "");
+  fprintf(stderr, "neap: %s%s%s\n", msg, trace && *trace ? "\n" : "", trace ? trace : "");
   return 0;
 }
 

@@ -40,9 +40,11 @@ static int look(np_task *t, np_scope *s, uint64_t now, uint64_t *next) {
   return 0;
 }
 
-/* True when only the task's own calm cancellation scope is there: the usual case needs no clock. */
+/* True when there are only calm cancellation scopes (the task's own, its groups'): the usual case needs no clock. */
 static bool nothing_open(const np_task *t) {
-  return t->scopes.next == &t->root.node && t->root.stage == NP_CALM;
+  for (np_node *n = t->scopes.next; n != &t->scopes; n = n->next)
+    if (from_node(n)->kind != NP_SCOPE_CANCEL || from_node(n)->stage != NP_CALM) return false;
+  return true;
 }
 
 int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next, np_scope **by) {

@@ -82,18 +82,23 @@ static void close_fd(int fd) {
 
 int np_push_transport_stream(lua_State *L, np_transport *t) { return open_over(L, new_closed(L), t); }
 
-int np_push_fd_stream(lua_State *L, int fd) {
+int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind) {
   stream *u = new_closed(L);
-  np_fdkind kind;
   np_transport *t;
-  int r = np_fdkind_of(fd, &kind);
-  if (r < 0) close_fd(fd);
-  else r = np_transport_fd(np_loop_of(L), fd, &kind, &t);
+  int r = np_transport_fd(np_loop_of(L), fd, kind, &t);
   if (r < 0) {
     lua_pop(L, 1);
     return r;
   }
   return open_over(L, u, t);
+}
+
+int np_push_fd_stream(lua_State *L, int fd) {
+  np_fdkind kind;
+  int r = np_fdkind_of(fd, &kind);
+  if (r == 0) return np_push_socket_stream(L, fd, &kind);
+  close_fd(fd);
+  return r;
 }
 
 np_stream *np_test_stream(lua_State *L, int idx) {

@@ -10,6 +10,9 @@
  * fd, also on failure and when it raises (no memory). */
 int np_push_fd_stream(lua_State *L, int fd);
 
+/* The same for a descriptor of which everything is known: a socket of our own making. */
+int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind);
+
 /* The same for a transport. */
 int np_push_transport_stream(lua_State *L, np_transport *t);
 

@@ -213,6 +213,7 @@ static int on_error(lua_State *L) {
 static void end_task(lua_State *L, np_task *t) {
   np_runtime *rt = t->rt;
   bool delivered = np_node_linked(&t->joiners);
+  np_group_orphans(L, t);
   while (np_node_linked(&t->joiners)) np_waiter_poke(np_waiter_first(&t->joiners));
   np_node_remove(&t->waiter.node);
   np_timer_remove(rt->loop, &t->timer);
@@ -270,8 +271,7 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
     lua_getiuservalue(L, -2, 2);
     np_stitch_set(L, -2);
   }
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
+  np_group_forget(L, g);
   t->own = NULL;
   return finish_body(L, t);
 }
@@ -328,6 +328,7 @@ static void init_task(np_task *t, np_runtime *rt) {
   np_node_init(&t->sibling);
   np_node_init(&t->joiners);
   np_node_init(&t->scopes);
+  np_node_init(&t->groups);
   t->waiter.task = t;
   t->root.kind = NP_SCOPE_CANCEL;
   np_node_append(&t->scopes, &t->root.node);

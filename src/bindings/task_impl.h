@@ -32,6 +32,7 @@ typedef struct np_group {
   np_scope scope;      /* CANCEL, in the owner's list while the body runs */
   np_task *owner;      /* the task whose body it is; NULL: the main group */
   np_node children;    /* np_task.sibling */
+  np_node owned;       /* in owner->groups, from np_group_open to np_group_forget */
   size_t nchildren;
   bool failed;         /* uservalue 1 is the first error, 2 its traceback */
   bool cancelled;      /* children were told to end; new ones are refused */
@@ -54,6 +55,7 @@ struct np_task {
   np_group *own;           /* made at the first spawn of a task that is a group of its own; else NULL */
   np_node scopes;          /* np_scope.node, innermost first; root is the last */
   np_scope root;
+  np_node groups;          /* np_group.owned: those whose bodies or children it waits for */
   np_timer timer;
   uint64_t deadline_ns;    /* of the wait in hand, without scopes */
   const np_waitkind *kind; /* what it waits for; NULL: not waiting */
@@ -113,6 +115,9 @@ int np_push_task(lua_State *L, np_task *t);
 
 /* group.c */
 np_group *np_group_new(lua_State *L, np_task *owner);
+void np_group_open(lua_State *L, np_group *g);   /* its userdata is on top, and is popped */
+void np_group_forget(lua_State *L, np_group *g);
+void np_group_orphans(lua_State *L, np_task *t); /* t ends: its groups' children move to its own group */
 void np_group_add(np_group *g, np_task *t);
 void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver);
 void np_group_cancel(np_group *g);
@@ -120,7 +125,6 @@ void np_cancel_scope(np_task *t, np_scope *s);
 void np_group_fail(lua_State *L, np_group *g); /* pops error and traceback */
 int np_raise_cancelled(lua_State *L);
 int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k);
-void np_group_children_abort(np_task *t, void *obj); /* also marks a wait for a group's tasks */
 bool np_is_cancelled(lua_State *L, int idx);
 int np_stitch_handler(lua_State *L); /* message handler: keeps the traceback beside the error */
 void np_stitch_set(lua_State *L, int err_idx);    /* pops the traceback on top */

@@ -323,7 +323,8 @@ int np_listener_accept(np_listener *s, bool force, np_accepted *a) {
     r = 0;
   }
   for (int i = 0; r == -EAGAIN && !s->paused && i < s->n; i++) {
-    lsock *k = s->socks[(s->turn + i) % s->n];
+    a->which = (s->turn + i) % s->n;
+    lsock *k = s->socks[a->which];
     if (k->left > 0 || force) r = take_one(s, k, a);
   }
   if (s->n > 0) s->turn = (s->turn + 1) % s->n;

@@ -50,6 +50,7 @@ int np_mem_connect(np_loop *l, const char *name, size_t len, np_transport **clie
 /* One connection: its descriptor in a->fd, or a transport (mem:). */
 typedef struct np_accepted {
   int fd;            /* -1 for mem: */
+  int which;         /* the listener's socket it came from; of mem: 0 */
   np_transport *mem; /* the owner's from here on */
   np_sockaddr peer;  /* len 0 for mem: */
 } np_accepted;

@@ -89,7 +89,8 @@ static void uv_remove(np_loop *l, np_poll *p, bool closing) {
   np_loop_touch(l);
 }
 
-static void uv_on_timer(uv_timer_t *t) { (void)t; } /* it only ends the wait */
+/* It only ends the wait.  When it is due before uv_run has come to its poll, stopping keeps that from blocking for ever. */
+static void uv_on_timer(uv_timer_t *t) { uv_stop(t->loop); }
 
 static int uv_open(np_loop *l) { return uv_timer_init(&l->uv, &l->uv_timer); }
 

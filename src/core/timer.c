@@ -102,10 +102,11 @@ bool np_timers_run(np_loop *l) {
   }
 }
 
+/* The top key is never later than the earliest instant, so a stale one costs one early turn per deadline; settling
+ * here instead cost a sift for each read under a deadline (200 of 4800 instructions an echo). */
 int np_timers_wait_ms(np_loop *l, int wait_ms) {
   if (wait_ms == 0 || l->heap_len == 0) return wait_ms;
-  uint64_t at = np_timer_next(l);
-  if (at == NP_NEVER) return wait_ms;
+  uint64_t at = l->heap[0].key;
   if (l->is_virtual) return at <= l->virtual_ns ? 0 : wait_ms;
   uint64_t now = np_loop_now(l);
   uint64_t ms = at <= now ? 0 : (at - now + NP_MS - 1) / NP_MS;
