@@ -1,5 +1,5 @@
-/* Fuzzes the parser of control messages: whatever the bytes say, every descriptor that came is in the
- * result or closed, once.
+/* Fuzzes the parser of control messages: whatever the bytes say, every descriptor that came is in
+ * the result or closed, once.
  *
  * Input: message flags, then the control data.  Descriptors in it are made real (duplicates of one
  * socket), so that a leak and a double close both show as a number of open descriptors. */

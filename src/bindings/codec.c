@@ -93,7 +93,7 @@ static int f_delim(lua_State *L) {
   return 1;
 }
 
-/* True if string.unpack gives no value for fmt: X and the option it refers to give none, nor does x. */
+/* True if string.unpack gives no value for fmt: x gives none, nor X and what it refers to. */
 static bool gives_nothing(const char *fmt) {
   for (; *fmt; fmt++) {
     if (*fmt == 'X' && fmt[1]) fmt++;

@@ -20,7 +20,7 @@ typedef enum np_condkind {
   NP_COND_PACK,     /* a string.pack record described by `items` */
   NP_COND_RESP,     /* a RESP2 request: array of bulk strings (the frame begins with '*'), or an
                       inline command line (the frame is the line); empty ones are skipped */
-  NP_COND_PEEK, /* all that is there once it is `need` bytes (fewer at the end); none taken */
+  NP_COND_PEEK,     /* all that is there once it is `need` bytes (fewer at the end); none taken */
 } np_condkind;
 
 /* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
