@@ -47,7 +47,7 @@ static int search_directory(lua_State *L, const char *dir, const char *name) {
 }
 
 /* A package searcher. */
-static int search_neap(lua_State *L) {
+int np_modules_search(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   if (strcmp(name, "neap") != 0 && strncmp(name, "neap.", 5) != 0) return 0;
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_stdlib) == LUA_TSTRING) {
@@ -65,10 +65,17 @@ static int search_neap(lua_State *L) {
   return 2;
 }
 
-static void install_modules(lua_State *L, const char *stdlib) {
+void np_modules_install(lua_State *L, const char *stdlib) {
   if (stdlib) lua_pushstring(L, stdlib);
   else lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &key_stdlib);
+  if (lua_getfield(L, LUA_REGISTRYINDEX, "neap.modules") == LUA_TBOOLEAN) {
+    lua_pop(L, 1);
+    return; /* by an earlier runtime of this state */
+  }
+  lua_pushboolean(L, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "neap.modules");
+  lua_pop(L, 1);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   luaL_setfuncs(L, np_modules, 0);
   lua_pop(L, 1);
@@ -79,7 +86,7 @@ static void install_modules(lua_State *L, const char *stdlib) {
     lua_rawgeti(L, -1, i);
     lua_rawseti(L, -2, i + 1);
   }
-  lua_pushcfunction(L, search_neap);
+  lua_pushcfunction(L, np_modules_search);
   lua_rawseti(L, -2, 2);
   lua_pop(L, 2);
 }
@@ -146,7 +153,7 @@ static int init_state(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_anchors);
   rt->main = np_group_new(L, NULL);
   lua_rawsetp(L, LUA_REGISTRYINDEX, rt->main);
-  install_modules(L, stdlib);
+  np_modules_install(L, stdlib);
   np_coroutine_install(L);
   lua_getglobal(L, LUA_OSLIBNAME);
   lua_getfield(L, -1, "exit");
@@ -214,13 +221,20 @@ static void end_tasks(np_runtime *rt) {
 
 static int shut_state(lua_State *L) {
   np_coroutine_restore(L);
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_anchors);
   lua_getglobal(L, LUA_OSLIBNAME);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &key_os_exit);
   lua_setfield(L, -2, "exit");
   lua_settop(L, 0);
-  lua_gc(L, LUA_GCCOLLECT);
+  lua_gc(L, LUA_GCCOLLECT); /* objects of this runtime that were not closed go before their loop */
   lua_gc(L, LUA_GCCOLLECT);
   return 0;
+}
+
+static void forget_runtime(lua_State *L) {
+  lua_pushnil(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_runtime);
 }
 
 void np_free(np_runtime *rt) {
@@ -232,6 +246,7 @@ void np_free(np_runtime *rt) {
   } else {
     lua_pushcfunction(L, shut_state);
     if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
+    forget_runtime(L);
   }
   np_signal_shutdown(rt->loop);
   np_process_shutdown(rt->loop);
