@@ -159,7 +159,7 @@ static int push_accepted(lua_State *L, listener *l, const np_accepted *a) {
   if (a->mem) return np_push_transport_stream(L, a->mem);
   const accepts *what = &l->socks[a->which];
   if (what->records) return np_push_fd_dgram(L, a->fd);
-  return np_push_socket_stream(L, a->fd, &what->kind);
+  return np_push_socket_stream(L, a->fd, &what->kind, &a->peer);
 }
 
 enum { ACCEPT, ITERATE };

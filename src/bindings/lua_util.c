@@ -11,7 +11,7 @@
 /* __index for types with fields: a method if there is one, else type->index. Upvalues: methods, type->index. */
 static int index_field(lua_State *L) {
   lua_pushvalue(L, 2);
-  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
+  if (np_likely(lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)) return 1;
   lua_settop(L, 2);
   return lua_tocfunction(L, lua_upvalueindex(2))(L);
 }
@@ -52,9 +52,9 @@ void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalu
 }
 
 void *np_test_object(lua_State *L, int idx, const np_type *type) {
-  if (lua_type(L, idx) != LUA_TUSERDATA || lua_rawlen(L, idx) < sizeof type) return NULL;
+  /* A light userdata has no length. */
   void *ud = lua_touserdata(L, idx);
-  return *(const np_type **)ud == type ? ud : NULL;
+  return ud && lua_rawlen(L, idx) >= sizeof type && *(const np_type **)ud == type ? ud : NULL;
 }
 
 void *np_check_object(lua_State *L, int idx, const np_type *type) {

@@ -4,6 +4,7 @@
  * lies at index 1 of every waiting call. */
 #include "bindings/stream.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,8 @@ typedef struct stream {
   np_cond cond;            /* of a read with one condition */
   uint8_t streak;          /* failures in a row that came at once */
   bool warned_fds;
+  uint8_t peer_len;        /* 0: the kernel is asked */
+  struct sockaddr_in6 peer;/* of an accepted connection, also of AF_INET: known after a reset too */
 } stream;
 
 extern const np_type np_stream_type;
@@ -82,8 +85,12 @@ static void close_fd(int fd) {
 
 int np_push_transport_stream(lua_State *L, np_transport *t) { return open_over(L, new_closed(L), t); }
 
-int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind) {
+int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind, const np_sockaddr *peer) {
   stream *u = new_closed(L);
+  if (peer && peer->ss.ss_family != AF_UNIX && peer->len <= sizeof u->peer) {
+    memcpy(&u->peer, &peer->ss, peer->len);
+    u->peer_len = (uint8_t)peer->len;
+  }
   np_transport *t;
   int r = np_transport_fd(np_loop_of(L), fd, kind, &t);
   if (r < 0) {
@@ -96,7 +103,7 @@ int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind) {
 int np_push_fd_stream(lua_State *L, int fd) {
   np_fdkind kind;
   int r = np_fdkind_of(fd, &kind);
-  if (r == 0) return np_push_socket_stream(L, fd, &kind);
+  if (r == 0) return np_push_socket_stream(L, fd, &kind, NULL);
   close_fd(fd);
   return r;
 }
@@ -686,6 +693,13 @@ static int f_credentials(lua_State *L) {
   return 1;
 }
 
+static int push_peer(lua_State *L, const stream *u) {
+  char text[NP_ADDR_MAX];
+  np_addr_print(NP_TCP, (const struct sockaddr *)&u->peer, u->peer_len, text, sizeof text);
+  lua_pushstring(L, text);
+  return 1;
+}
+
 static int push_end(lua_State *L, stream *u, int (*get)(int, np_sockaddr *)) {
   np_sockaddr a;
   char text[NP_ADDR_MAX];
@@ -710,6 +724,7 @@ static int f_index(lua_State *L) {
   if (strcmp(k, "line_max") == 0) return lua_pushinteger(L, (lua_Integer)u->line_max), 1;
   if (strcmp(k, "read_max") == 0) return lua_pushinteger(L, (lua_Integer)u->read_max), 1;
   if (strcmp(k, "closed") == 0) return lua_pushboolean(L, !u->s), 1;
+  if (u->peer_len && strcmp(k, "peer") == 0) return push_peer(L, u); /* closed or not */
   if (!u->s) return 0;
   if (strcmp(k, "peer") == 0) return push_end(L, u, np_socket_peer);
   if (strcmp(k, "address") == 0) return push_end(L, u, np_socket_local);

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -34,6 +35,10 @@ int np_socket(int domain, int type, int protocol) {
 #ifdef SO_NOSIGPIPE
   setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &(int){1}, sizeof(int));
 #endif
+  /* A stream joins what a task wrote before it waits, so Nagle's algorithm could only delay. Accepted sockets inherit
+   * this from the listener. */
+  if (type == SOCK_STREAM && (domain == AF_INET || domain == AF_INET6))
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 #ifdef SO_PASSCRED
   if (domain == AF_UNIX && type == SOCK_SEQPACKET)
     setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));

@@ -6,7 +6,8 @@
 #include "core/cmsg.h"
 #include "core/option.h"
 
-/* A new socket (SOCK_NONBLOCK, SOCK_CLOEXEC; SO_PASSCRED on SOCK_SEQPACKET): fd or -errno. */
+/* A new socket (SOCK_NONBLOCK, SOCK_CLOEXEC; TCP_NODELAY; SO_PASSCRED on SOCK_SEQPACKET): fd or
+ * -errno. */
 int np_socket(int domain, int type, int protocol);
 
 /* Takes one connection off a listening socket's backlog, non-blocking and close-on-exec: fd or

@@ -132,8 +132,9 @@ static int answer(np_stream *s, np_cond *conds, int n) {
   }
 }
 
+/* What is queued while the transport is writable goes out when the slice ends: the kernel need not be told. */
 void np_stream_want_now(np_stream *s) {
-  int want = (s->want ? NP_READABLE : 0) | (np_stream_unsent(s) > 0 ? NP_WRITABLE : 0);
+  int want = (s->want ? NP_READABLE : 0) | (np_stream_unsent(s) > 0 && !s->t->writable ? NP_WRITABLE : 0);
   if (s->t->ops->want) s->t->ops->want(s->t, want);
 }
 

@@ -80,9 +80,8 @@ local entry_meta = {
 local function run(entry)
   local self <const>, conn <const> = entry.server, entry.conn
   local _ <close> = entry
-  local peer = conn.peer or self.address
   local ok, failed = xpcall(groups.group, with_traceback, function() self.handler(conn) end)
-  if not ok and failed.text then self.log(("neap: %s: %s"):format(peer, failed.text)) end
+  if not ok and failed.text then self.log(("neap: %s: %s"):format(conn.peer or self.address, failed.text)) end
 end
 
 local function start(self, conn)
