@@ -16,6 +16,8 @@ static int rest(np_cond *c, size_t n) { return n == 0 ? NP_COND_END : done(c, 0,
 
 static int check_any(np_cond *c, size_t n, bool eof) {
   size_t len = c->need > 0 ? np_min(n, c->need) : n;
+  if (c->aux > 0) len = c->aux; /* checked again: what came since is the next one's */
+  c->aux = len;
   if (n == 0) return eof ? NP_COND_END : 0;
   return done(c, 0, len, len);
 }
@@ -43,7 +45,7 @@ static int check_line(np_cond *c, const char *p, size_t n, bool eof) {
   size_t end = np_min(n, plus(c->max, 1));
   const char *nl = c->scanned < end ? memchr(p + c->scanned, '\n', end - c->scanned) : NULL;
   if (nl) {
-    size_t i = (size_t)(nl - p);
+    size_t i = c->scanned = (size_t)(nl - p);
     return done(c, 0, c->kind == NP_COND_LINE_EOL ? i + 1 : i, i + 1);
   }
   c->scanned = end;
@@ -67,7 +69,10 @@ static const char *find_delim(const np_cond *c, const char *p, size_t from, size
 static int check_delim(np_cond *c, const char *p, size_t n, bool eof) {
   size_t limit = plus(c->max, c->delim_len), end = np_min(n, limit);
   const char *at = find_delim(c, p, c->scanned, end);
-  if (at) return done(c, 0, (size_t)(at - p), (size_t)(at - p) + c->delim_len);
+  if (at) {
+    c->scanned = (size_t)(at - p);
+    return done(c, 0, c->scanned, c->scanned + c->delim_len);
+  }
   if (n >= limit || (eof && n > c->max)) return -EMSGSIZE;
   /* a delimiter may have begun in the last bytes */
   if (n >= c->delim_len) c->scanned = n - c->delim_len + 1;

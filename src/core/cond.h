@@ -48,9 +48,9 @@ typedef struct np_cond {
   const np_packitem *items; /* PACK: the caller keeps it alive */
   int nitems;
   /* state between checks; zero before the first */
-  size_t scanned;   /* bytes that need not be looked at again */
-  size_t aux, aux2; /* kind's own */
-  /* the frame, valid after the check returned 1 (and not the caller's to change before) */
+  size_t scanned;         /* bytes that need not be looked at again */
+  size_t aux, aux2, aux3; /* kind's own */
+  /* the frame, valid after the check returned 1 */
   size_t off, len; /* the bytes to give, within the input */
   size_t take;     /* the bytes to remove from the input; >= off + len, 0 for PEEK */
 } np_cond;
@@ -58,7 +58,10 @@ typedef struct np_cond {
 /* 1: the frame is there.  0: more bytes are needed (never when `eof`).  -EMSGSIZE: past `max`.
  * NP_EBADMSG: the bytes can never become such a frame.  At the end (`eof`) additionally:
  * NP_COND_END: nothing left (nil at the Lua level); -EPIPE: the end came inside a record (PACK,
- * RESP).  A line or delimited read at the end gives the rest as its frame, as io does. */
+ * RESP).  A line or delimited read at the end gives the rest as its frame, as io does.
+ *
+ * A met condition may be checked again, over the same bytes and more behind them, while a later one
+ * in a row is not met yet: it gives the same frame, at once. */
 #define NP_COND_END (-5010)
 int np_cond_check(np_cond *c, const char *p, size_t n, bool eof);
 

@@ -1,11 +1,21 @@
 /* RESP2 requests (redis.io/docs/reference/protocol-spec): arrays of bulk strings, inline lines.
  *
- * State of a check: aux is the strings still to come plus one (0: at a request's beginning),
+ * State of a check: aux is the strings still to come plus one (0: at a request's beginning; MET),
  * scanned the beginning of the next string or request, aux2 the bytes needed before looking again
- * (of an inline line: how far it was searched), off where an open array began. */
+ * (of an inline line: how far it was searched; MET: the frame's length), aux3 its offset. */
 #include "core/cond_impl.h"
 
 #include <string.h>
+
+#define MET SIZE_MAX
+
+/* The frame ends at scanned; what follows is another request's. */
+static int met(np_cond *c, size_t off, size_t len) {
+  c->aux = MET;
+  c->aux2 = len;
+  c->aux3 = off;
+  return 1;
+}
 
 enum { DIGITS_MAX = 10 }; /* of a length: zeros must not go on for ever */
 
@@ -65,7 +75,7 @@ static int resp_head(np_cond *c, const char *p, size_t n) {
     c->scanned = (size_t)next;
     return 2;
   }
-  c->off = c->scanned; /* where the frame will begin */
+  c->aux3 = c->scanned;
   c->scanned = (size_t)next;
   c->aux = count + 1;
   return 1;
@@ -96,7 +106,7 @@ static int resp_line(np_cond *c, const char *p, size_t n) {
   if (len > 0 && nl[-1] == '\r') len--;
   args = count_args(p + start, p + start + len);
   if (args <= 0) return args < 0 ? args : c->scanned > c->max ? -EMSGSIZE : 2;
-  return done(c, start, len, c->scanned);
+  return met(c, start, len);
 }
 
 /* Goes on where the last check stopped: 1 done, 0 more, or a failure. */
@@ -106,15 +116,16 @@ static int resp_go_on(np_cond *c, const char *p, size_t n) {
   while (r == 2 && c->aux == 0) {
     if (c->scanned >= n) return 0;
     r = p[c->scanned] == '*' ? resp_head(c, p, n) : resp_line(c, p, n);
-    if (r == 1 && c->aux == 0) return 1; /* an inline command */
+    if (r == 1 && c->aux == MET) return 1; /* an inline command */
     if (r <= 0) return r;
   }
   r = resp_strings(c, p, n);
-  return r == 1 ? done(c, c->off, c->scanned - c->off, c->scanned) : r;
+  return r == 1 ? met(c, c->aux3, c->scanned - c->aux3) : r;
 }
 
 int np_cond_resp(np_cond *c, const char *p, size_t n, bool eof) {
-  int r = resp_go_on(c, p, n);
+  int r = c->aux == MET ? 1 : resp_go_on(c, p, n);
+  if (r == 1) return done(c, c->aux3, c->aux2, c->scanned);
   if (r != 0 || !eof) return r;
   return c->aux == 0 && c->scanned == n ? NP_COND_END : -EPIPE;
 }
