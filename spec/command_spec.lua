@@ -163,7 +163,7 @@ describe("limits", function()
   it("of descriptors are raised, and children get the original", function()
     local out = helper.run(([[ulimit -Sn 200; %s -e 'for l in io.lines("/proc/self/limits") do
       if l:find "open files" then print(l:match "(%%d+)%%s+(%%d+)") end end
-      local p <close> = neap.process and require"neap.process".spawn({"sh", "-c", "ulimit -Sn"}, {stdout = "pipe"})
+      local p <close> = process.spawn({"sh", "-c", "ulimit -Sn"}, {stdout = "pipe"})
       io.write(p.stdout:read "a")']]):format(helper.quote(helper.neap)))
     local soft, hard, child = out:match "^(%d+)\t(%d+)\n(%d+)\n$"
     assert.equal(hard, soft)

@@ -119,7 +119,8 @@ describe("process.spawn", function()
   it("gives default signals, an empty mask and the former limit of descriptors", function()
     local text = output { "cat", "/proc/self/status" }
     assert.equal(("0"):rep(16), text:match "SigBlk:%s*(%x+)")
-    assert.equal(("0"):rep(16), text:match "SigIgn:%s*(%x+)")
+    -- glibc keeps 32 and 33 for itself; posix_spawn, with which make starts us, leaves them ignored
+    assert.equal(0, tonumber(text:match "SigIgn:%s*(%x+)", 16) & ~0x180000000)
     local out = helper.run(([[ulimit -Sn 77; exec %s -e '
       require("neap.process").spawn({"sh", "-c", "ulimit -Sn"}):wait()']]):format(helper.neap))
     assert.equal("77\n", out)

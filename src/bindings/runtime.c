@@ -91,7 +91,15 @@ void np_modules_install(lua_State *L, const char *stdlib) {
   lua_pop(L, 2);
 }
 
-/* os.exit inside a task ends the program in order: tasks cancelled, queues flushed, lingerers awaited. */
+static void exit_abort(np_task *t, void *obj) { (void)t, (void)obj; }
+static const np_waitkind exit_wait = {.what = "exit", .deaf = true, .abort = exit_abort};
+static int k_exit(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  return np_raise_cancelled(L);
+}
+
+/* os.exit inside a task ends the program in order: tasks cancelled, queues flushed, lingerers awaited.  The calling
+ * task goes no further: the scheduler closes it. */
 static int f_exit(lua_State *L) {
   np_runtime *rt = np_runtime_of(L);
   if (!rt->current) {
@@ -105,7 +113,10 @@ static int f_exit(lua_State *L) {
   lua_pushboolean(L, !lua_toboolean(L, 2)); /* without close=true the state is not closed: main.c looks here */
   lua_setfield(L, LUA_REGISTRYINDEX, "neap.exit_open");
   np_group_cancel(rt->main);
-  return np_raise_cancelled(L);
+  np_task *t = np_task_of(L);
+  if (!t || L != np_task_top(t) || t->stuck || !lua_isyieldable(L)) return np_raise_cancelled(L);
+  t->leaving = true; /* no pcall can catch what is not raised */
+  return np_wait(L, &exit_wait, rt, NP_NEVER, 0, k_exit);
 }
 
 /* on_exit(f): f runs in a task of its own after the main group has ended; last registered first. */

@@ -391,7 +391,7 @@ void np_task_kill(np_runtime *rt, np_task *t) {
   if (t->state == NP_READY) rt->nready--;
   np_node_remove(&t->waiter.node);
   t->state = NP_RUNNING;
-  lua_warning(rt->L, "neap: a task that ignored its cancellation was closed", 0);
+  if (!t->leaving) lua_warning(rt->L, "neap: a task that ignored its cancellation was closed", 0);
   rt->closing++;
   while (t->depth > 0) {
     lua_State *co = t->chain[--t->depth];
@@ -427,7 +427,7 @@ void np_task_resume(np_runtime *rt, np_task *t) {
   rt->current = NULL;
   if (status == LUA_OK) recycle(rt, T, anchor);
   else if (status != LUA_YIELD) base_failed(rt, t, T);
-  else if (np_unlikely(t->woken == NP_WOKEN_CANCEL && must_die(t))) np_task_kill(rt, t);
+  else if (np_unlikely(t->leaving || (t->woken == NP_WOKEN_CANCEL && must_die(t)))) np_task_kill(rt, t);
   np_loop_run_later(rt->loop);
 }
 

@@ -69,6 +69,7 @@ struct np_task {
   int nresults;
   uint32_t id;
   uint8_t state, outcome;
+  bool leaving;            /* called os.exit: closed from outside, no line of it runs again */
   bool suspending;         /* set by np_wait until the scheduler has control */
   bool is_group;           /* spawns inside belong to it */
   np_node joiners;         /* np_waiter.node of tasks in join() */
