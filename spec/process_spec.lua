@@ -126,6 +126,13 @@ describe("process.spawn", function()
     assert.equal("77\n", out)
   end)
 
+  it("knows exit statuses though its parent ignored SIGCHLD", function()
+    local script = [[print(require("neap.process").spawn({ "sh", "-c", "exit 3" }):wait())]]
+    local out = helper.run(
+      ("trap '' CHLD; exec %s -e %s"):format(helper.neap, helper.quote(script)))
+    assert.equal("nil\texit\t3\n", out)
+  end)
+
   it("sets environment and working directory", function()
     assert.equal("A=1\nB=two\n", (output({ "/usr/bin/env" }, { env = { B = "two", A = 1 } })))
     local env = process.environ()

@@ -39,6 +39,24 @@ local scripts = {
   ]],
 }
 
+scripts["lookups, races, signals, processes"] = [[
+  local neap, net, process = require "neap", require "neap.net", require "neap.process"
+  net.resolve("localhost:80")
+  net.connect("tcp://localhost:1", { bind = "127.0.0.1:0", nodelay = true })
+  net.connect("unix:/nowhere", { timeout = 1 })
+  local a, b = net.pair "unix"
+  if a then a:close() b:close() end
+  local s <close> = neap.signals("USR1", "USR2")
+  if s then s:wait { timeout = 0.001 } end
+  local p <close> = process.spawn({ "cat" }, { stdin = "pipe", stdout = "pipe", env = { A = 1 } })
+  if p then
+    p.stdin:write "x"
+    p.stdin:close()
+    p.stdout:read "a"
+    p:wait()
+  end
+]]
+
 local function build()
   local program = helper.tmpdir() .. "/starve"
   local command = [[%s -g -Wall -Werror %s -Isrc $(pkg-config --cflags lua5.4) -o %s \

@@ -59,8 +59,10 @@ static void on_signal(int sig) {
 
 static void install_signals(void) {
   struct sigaction ignore = {.sa_handler = SIG_IGN}, act = {.sa_handler = on_signal}, old;
+  struct sigaction dfl = {.sa_handler = SIG_DFL};
   static const int ends[] = {SIGINT, SIGTERM};
   sigaction(SIGPIPE, &ignore, NULL);
+  sigaction(SIGCHLD, &dfl, NULL); /* ignored, as some parents leave it, no child has an exit status */
   for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
     /* a program started with INT ignored (nohup, a shell's background job) keeps ignoring it */
     if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN) continue;

@@ -5,7 +5,8 @@
  * that cannot set the limit between the two, lets descriptors without FD_CLOEXEC through (those
  * the host program or our own parent left open), and installs a process-wide SIGCHLD handler,
  * which a library must not.  The end is seen through a pidfd; on kernels before 5.3, by libuv's
- * SIGCHLD.  A pid is never signalled after it was reaped. */
+ * SIGCHLD.  A pid is never signalled after it was reaped.  A host must not ignore SIGCHLD nor wait
+ * for children it did not start: then their status is unknown. */
 #ifndef NP_PROCESS_H
 #define NP_PROCESS_H
 
