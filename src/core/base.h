@@ -15,7 +15,7 @@
 #define np_assert(x) ((x) ? (void)0 : np_assert_failed(#x, __FILE__, __LINE__))
 _Noreturn void np_assert_failed(const char *what, const char *file, int line);
 
-#define np_container(p, type, field) ((type *)((char *)(p) - offsetof(type, field)))
+#define np_container(p, type, field) ((type *)((char *)(p)-offsetof(type, field)))
 #define np_likely(x) __builtin_expect(!!(x), 1)
 #define np_unlikely(x) __builtin_expect(!!(x), 0)
 #define np_countof(a) (sizeof(a) / sizeof *(a))
