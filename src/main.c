@@ -57,6 +57,18 @@ static void on_signal(int sig) {
   if (running) np_wake(running);
 }
 
+static void on_tick(int sig, siginfo_t *info, void *context) {
+  int saved = errno;
+  (void)sig, (void)context;
+  np_watchdog_tick(info->si_value.sival_ptr);
+  errno = saved;
+}
+
+static int watchdog_signal(void) {
+  struct sigaction act = {.sa_sigaction = on_tick, .sa_flags = SA_SIGINFO | SA_RESTART};
+  return sigaction(SIGRTMIN, &act, NULL) == 0 ? SIGRTMIN : 0;
+}
+
 static void install_signals(void) {
   struct sigaction ignore = {.sa_handler = SIG_IGN}, act = {.sa_handler = on_signal}, old;
   struct sigaction dfl = {.sa_handler = SIG_DFL};
@@ -328,13 +340,6 @@ static int run(np_runtime *rt, options *o) {
   return np_status(rt);
 }
 
-/* After os.exit(status) without close=true the state stays as it is, as in stock Lua: no finalizer runs. */
-static bool exits_open(np_runtime *rt) {
-  lua_State *L = np_lua(rt);
-  lua_getfield(L, LUA_REGISTRYINDEX, "neap.exit_open");
-  return lua_toboolean(L, -1);
-}
-
 /* The leak checker's own entry, in builds that have it: this program leaves by _exit, which skips its last look. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
@@ -359,13 +364,13 @@ int main(int argc, char **argv) {
     else o.from_stdin = true;
   }
   hold_standard_descriptors();
-  np_runtime *rt = np_new(&(np_config){.stdlib = find_stdlib(path, sizeof path)});
+  np_runtime *rt = np_new(&(np_config){.stdlib = find_stdlib(path, sizeof path), .watchdog_signal = watchdog_signal()});
   if (!rt) {
     fprintf(stderr, "neap: cannot start: out of memory or descriptors\n");
     return 1;
   }
   status = run(rt, &o);
-  if (!exits_open(rt)) {
+  if (!np_exited(rt)) {
     running = NULL;
     np_free(rt);
   }

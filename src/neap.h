@@ -24,6 +24,8 @@ typedef struct np_config {
                             standard libraries open */
   const char *stdlib;    /* a directory of Lua sources to prefer over the baked ones; NULL: baked */
   const char *poll;      /* "epoll", "uv"; NULL: the platform's best, or $NEAP_POLL */
+  int watchdog_signal;   /* a signal whose handler (SA_SIGINFO) the host has installed and which calls
+                            np_watchdog_tick(info->si_value.sival_ptr); 0: neap.watchdog is not available */
 } np_config;
 
 /* A runtime, or NULL when memory or descriptors ran out. */
@@ -47,12 +49,18 @@ int np_run(np_runtime *rt);
 int np_step(np_runtime *rt, int ms);
 int np_status(np_runtime *rt);
 
+/* 1: os.exit without `close` ended it; a process that leaves now skips np_free, as stock Lua leaves finalizers out. */
+int np_exited(np_runtime *rt);
+
 /* To sit in another loop: poll np_fd for reading for at most np_timeout_ms (-1: no limit), then np_step(rt, 0). */
 int np_fd(np_runtime *rt);
 int np_timeout_ms(np_runtime *rt);
 
 /* Ends a np_step that waits; callable from any thread and from signal handlers. */
 void np_wake(np_runtime *rt);
+
+/* For the handler of config.watchdog_signal, which arrives on the thread that runs the loop; async-signal-safe. */
+void np_watchdog_tick(void *value);
 
 /* Cancels the main group, as neap's INT and TERM do. */
 void np_cancel(np_runtime *rt);

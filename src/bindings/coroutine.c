@@ -32,16 +32,19 @@ static np_task *enter(lua_State *L, lua_State *co) {
   t->chain[t->depth++] = co;
   if (!lua_isyieldable(L)) t->stuck++;
   *(np_task **)lua_getextraspace(co) = t;
+  t->rt->hot = co;
   return t;
 }
 
-static void leave(lua_State *L, np_task *t, lua_State *co, int status) {
+static void leave(lua_State *L, np_task *t, lua_State *co) {
   if (!t) return;
   np_assert(t->depth > 0 && t->chain[t->depth - 1] == co);
+  t->rt->hot = L;
+  if (np_unlikely(t->rt->watch.L == co)) np_watchdog_unhook(t->rt, co);
   t->depth--;
   if (!lua_isyieldable(L)) t->stuck--;
   *(np_task **)lua_getextraspace(co) = NULL;
-  np_scopes_park(L, t, co, status != LUA_YIELD);
+  np_scopes_park(L, t, co, lua_status(co) != LUA_YIELD);
 }
 
 /* What lua_resume said: RELAY (the scheduler wants the whole chain suspended), or as stock's auxresume: the number of
@@ -50,7 +53,7 @@ enum { RELAY = -2 };
 static int settle(lua_State *L, lua_State *co, int status, int nres) {
   np_task *t = np_task_of(L);
   if (status == LUA_YIELD && t && t->suspending) return RELAY;
-  leave(L, t, co, status);
+  leave(L, t, co);
   if (np_likely(status == LUA_OK || status == LUA_YIELD)) {
     if (np_unlikely(!lua_checkstack(L, nres + 1))) {
       lua_pop(co, nres);
@@ -88,6 +91,7 @@ static int start(lua_State *L, lua_State *co, int narg) {
 }
 
 static int go_on(lua_State *L, lua_State *co) {
+  np_task_of(L)->rt->hot = co;
   int nres, status = lua_resume(co, L, 0, &nres);
   return settle(L, co, status, nres);
 }
@@ -112,33 +116,33 @@ static int f_resume(lua_State *L) {
 /* wrap: the coroutine is upvalue 1; errors propagate with where they passed, and their traceback is kept. */
 static int k_wrap(lua_State *L, int status, lua_KContext ctx);
 
+/* As stock: closes what it left open, by which the error may change. */
+static void close_failed(lua_State *L, lua_State *co) {
+  np_runtime *rt = np_runtime_find(L);
+  if (rt) rt->closing++;
+  lua_resetthread(co);
+  if (rt) rt->closing--;
+  lua_xmove(co, L, 1);
+}
+
 static int wrap_error(lua_State *L, lua_State *co) {
-  int stat = lua_status(co);
+  int stat = lua_status(co), err = lua_gettop(L);
   bool died = stat != LUA_OK && stat != LUA_YIELD;
-  bool cancelled = np_is_cancelled(L, -1);
-  if (died && !cancelled) {
-    luaL_traceback(L, co, NULL, 0);
-    lua_pushliteral(L, "\n");
-    np_push_stitch(L, -3);
-    lua_concat(L, 3);
-    np_stitch_set(L, -2);
+  bool stitch = died && stat != LUA_ERRMEM && !np_is_cancelled(L, err) && np_task_of(L);
+  if (stitch) np_stitch_coroutine(L, co, err);
+  else lua_pushnil(L);
+  if (died) {
+    close_failed(L, co);
+    lua_replace(L, err);
   }
-  if (died) { /* as stock: close what it left open, the error may change */
-    np_runtime *rt = np_runtime_of(L);
-    rt->closing++;
-    lua_resetthread(co);
-    rt->closing--;
-    lua_xmove(co, L, 1);
-  }
-  if (stat != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
-    np_push_stitch(L, -2 + 1);
+  if (stat != LUA_ERRMEM && lua_type(L, err) == LUA_TSTRING) {
     luaL_where(L, 1);
-    lua_pushvalue(L, -3);
+    lua_pushvalue(L, err);
     lua_concat(L, 2);
-    lua_insert(L, -2);
-    if (died) np_stitch_set(L, -2);
-    else lua_pop(L, 1);
+    lua_replace(L, err);
   }
+  if (stitch) np_stitch_set(L, err, false);
+  lua_settop(L, err);
   return lua_error(L);
 }
 
@@ -151,7 +155,7 @@ static int k_wrap(lua_State *L, int status, lua_KContext ctx) {
   lua_State *co = lua_tothread(L, lua_upvalueindex(1));
   return end_wrap(L, co, go_on(L, co));
 }
-static int auxwrap(lua_State *L) {
+int np_wrap_call(lua_State *L) {
   lua_State *co = lua_tothread(L, lua_upvalueindex(1));
   return end_wrap(L, co, start(L, co, lua_gettop(L)));
 }
@@ -167,7 +171,7 @@ static int f_create(lua_State *L) {
 
 static int f_wrap(lua_State *L) {
   f_create(L);
-  lua_pushcclosure(L, auxwrap, 1);
+  lua_pushcclosure(L, np_wrap_call, 1);
   return 1;
 }
 
@@ -177,7 +181,7 @@ static bool is_body(lua_State *L) {
 }
 
 static int f_yield(lua_State *L) {
-  if (is_body(L)) { /* stock Lua gives no position here */
+  if (is_body(L)) { /* without a position, as stock */
     lua_pushliteral(L, "attempt to yield from outside a coroutine");
     return lua_error(L);
   }
@@ -223,10 +227,11 @@ static int f_close(lua_State *L) {
   costate state = state_of(L, co);
   if (state != CO_DEAD && state != CO_SUSPENDED)
     return luaL_error(L, "cannot close a %s coroutine", state_names[state]);
-  np_runtime *rt = np_runtime_of(L);
-  rt->closing++;
+  np_runtime *rt = np_runtime_find(L);
+  if (rt) rt->closing++;
   int status = lua_resetthread(co);
-  rt->closing--;
+  if (rt) rt->closing--;
+  np_scopes_closed(L, co);
   lua_pushboolean(L, status == LUA_OK);
   if (status == LUA_OK) return 1;
   lua_xmove(co, L, 1);

@@ -1,95 +1,6 @@
-/* Groups: tasks that end before the function that opened them returns; the first error ends the others.
- *
- * Also here: cancellation as tasks feel it (the error value neap.cancelled), and the stitched traceback, which is
- * kept beside an error value while it travels between tasks and coroutines. */
+/* Groups: tasks that end before the function that opened them returns; the first error ends the others. */
 #include "bindings/modules.h"
 #include "bindings/task_impl.h"
-
-const char np_key_cancelled = 'c', np_key_stitch = 's';
-
-/* The error value. */
-
-static int cancelled_tostring(lua_State *L) {
-  lua_pushliteral(L, "cancelled");
-  return 1;
-}
-
-static void push_cancelled(lua_State *L) {
-  luaL_checkstack(L, 4, NULL);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &np_key_cancelled) == LUA_TTABLE) return;
-  lua_pop(L, 1);
-  lua_newtable(L);
-  lua_createtable(L, 0, 2);
-  lua_pushcfunction(L, cancelled_tostring);
-  lua_setfield(L, -2, "__tostring");
-  lua_pushliteral(L, "neap.cancelled");
-  lua_setfield(L, -2, "__name");
-  lua_setmetatable(L, -2);
-  lua_pushliteral(L, "ECANCELED");
-  lua_setfield(L, -2, "code");
-  lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_cancelled);
-}
-
-int np_raise_cancelled(lua_State *L) {
-  push_cancelled(L);
-  return lua_error(L);
-}
-
-bool np_is_cancelled(lua_State *L, int idx) {
-  idx = lua_absindex(L, idx);
-  if (lua_type(L, idx) != LUA_TTABLE) return false;
-  push_cancelled(L);
-  bool same = lua_rawequal(L, idx, -1);
-  lua_pop(L, 1);
-  return same;
-}
-
-/* Stitching: registry[stitch] = { error value, text }. */
-
-void np_stitch_set(lua_State *L, int err_idx) {
-  err_idx = lua_absindex(L, err_idx);
-  lua_createtable(L, 2, 0);
-  lua_pushvalue(L, err_idx);
-  lua_rawseti(L, -2, 1);
-  lua_insert(L, -2);
-  lua_rawseti(L, -2, 2);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_stitch);
-}
-
-void np_push_stitch(lua_State *L, int err_idx) {
-  err_idx = lua_absindex(L, err_idx);
-  luaL_checkstack(L, 6, NULL);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &np_key_stitch) == LUA_TTABLE) {
-    lua_rawgeti(L, -1, 1);
-    bool same = lua_rawequal(L, -1, err_idx);
-    lua_pop(L, 1);
-    if (same) {
-      lua_rawgeti(L, -1, 2);
-      lua_remove(L, -2);
-      return;
-    }
-  }
-  lua_pop(L, 1);
-  lua_pushliteral(L, "");
-}
-
-int np_stitch_handler(lua_State *L) {
-  if (np_is_cancelled(L, 1)) return 1;
-  np_push_stitch(L, 1);
-  bool first = lua_rawlen(L, -1) == 0;
-  luaL_traceback(L, L, NULL, 1);
-  if (!first) {
-    lua_pushliteral(L, "\n");
-    lua_insert(L, -2);
-    lua_concat(L, 3);
-  } else {
-    lua_remove(L, -2);
-  }
-  np_stitch_set(L, 1);
-  lua_settop(L, 1);
-  return 1;
-}
 
 /* Cancellation. */
 
@@ -112,48 +23,54 @@ np_group *np_group_new(lua_State *L, np_task *owner) {
   np_group *g = np_new_object(L, &np_group_type, sizeof *g, 2);
   g->owner = owner;
   np_node_init(&g->children);
-  np_node_init(&g->owned);
   np_node_init(&g->scope.node);
   return g;
 }
 
-void np_group_open(lua_State *L, np_group *g) {
-  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
-  np_node_append(&g->owner->groups, &g->owned);
+static void unlink_group(np_group *g) {
+  if (!g->link) return;
+  *g->link = g->next;
+  if (g->next) g->next->link = g->link;
+  g->next = NULL;
+  g->link = NULL;
 }
 
-void np_group_forget(lua_State *L, np_group *g) {
-  np_node_remove(&g->owned);
+void np_group_adopt(np_group *g, np_task *owner) {
+  unlink_group(g);
+  g->owner = owner;
+  g->next = owner->groups;
+  g->link = &owner->groups;
+  if (g->next) g->next->link = &g->next;
+  owner->groups = g;
+}
+
+static void forget_group(lua_State *L, np_group *g) {
+  unlink_group(g);
+  g->owner = NULL;
   lua_pushnil(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, g);
 }
 
-static void move_up(np_group *home, np_task *t) {
-  np_node_remove(&t->sibling);
-  np_node_append(&home->children, &t->sibling);
-  t->home = home;
-  home->nchildren++;
-}
-
-/* A task that is closed from outside, or leaves a generator behind in the middle of a group, does not wait for its
- * groups: their children are cancelled and awaited one group further out. */
-void np_group_orphans(lua_State *L, np_task *t) {
-  while (np_node_linked(&t->groups)) {
-    np_group *g = np_container(t->groups.next, np_group, owned);
-    np_group_cancel(g);
-    while (np_node_linked(&g->children)) move_up(t->home, np_container(g->children.next, np_task, sibling));
-    g->nchildren = 0;
-    g->owner_waits = false;
-    np_node_remove(&g->scope.node);
-    np_group_forget(L, g);
+void np_group_abandon(lua_State *L, np_group *g) {
+  np_group *home = g->owner ? g->owner->home : np_runtime_of(L)->main;
+  np_scope_close(&g->scope);
+  g->owner_waits = false;
+  np_group_cancel(g);
+  while (np_node_linked(&g->children)) {
+    np_task *t = np_container(g->children.next, np_task, sibling);
+    np_node_remove(&t->sibling);
+    np_group_add(home, t);
   }
+  g->nchildren = 0;
+  forget_group(L, g);
 }
 
+/* A task that joins a group which is being cancelled is cancelled with it. */
 void np_group_add(np_group *g, np_task *t) {
   t->home = g;
   g->nchildren++;
   np_node_append(&g->children, &t->sibling);
-  if (g->cancelled) t->root.stage = NP_REQUESTED;
+  if (g->cancelled) np_cancel_scope(t, &t->root);
 }
 
 static void push_group(lua_State *L, np_group *g) { lua_rawgetp(L, LUA_REGISTRYINDEX, g); }
@@ -182,9 +99,9 @@ void np_group_fail(lua_State *L, np_group *g) {
 void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver) {
   np_node_remove(&t->sibling);
   g->nchildren--;
-  if (deliver && t->outcome == NP_RAISED && lua_touserdata(L, 1) == t) {
-    lua_getiuservalue(L, 1, NP_TASK_RESULT);
-    lua_getiuservalue(L, 1, NP_TASK_TRACE);
+  if (deliver && t->outcome == NP_RAISED) { /* the task is on top */
+    lua_getiuservalue(L, -1, NP_TASK_RESULT);
+    lua_getiuservalue(L, -2, NP_TASK_TRACE);
     np_group_fail(L, g);
   }
   if (g->nchildren == 0 && g->owner_waits) {
@@ -200,35 +117,24 @@ static void children_abort(np_task *t, void *obj) {
 static const np_waitkind children_wait = { "the tasks of its group", false, children_abort, NULL, false };
 static const np_waitkind children_end = { "the cancelled tasks of its group", false, children_abort, NULL, true };
 
-int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
-  np_task *t = np_task_of(L); /* a generator may have brought the group to another task */
-  if (g->owner != t) {
-    np_node_remove(&g->owned);
-    np_node_append(&t->groups, &g->owned);
-    g->owner = t;
-  }
+static int wait_for_children(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
   g->owner_waits = true;
+  np_group_adopt(g, np_task_of(L));
   return np_wait(L, g->ended_by ? &children_end : &children_wait, g, NP_NEVER, ctx, k);
 }
 
-np_group *np_nearest_group(lua_State *L, np_task *t) {
+np_group *np_nearest_group(np_task *t) {
   for (np_node *n = t->scopes.next; n != &t->root.node; n = n->next) {
     np_scope *s = np_container(n, np_scope, node);
     if (s->kind == NP_SCOPE_CANCEL) return np_container(s, np_group, scope);
   }
-  if (!t->is_group) return t->home;
-  if (!t->own) {
-    np_group *g = np_group_new(L, t);
-    np_group_open(L, g);
-    t->own = g;
-  }
-  return t->own;
+  return t->home;
 }
 
-static int raise_failure(lua_State *L) {
+static int raise_failure(lua_State *L, np_group *g) {
   lua_getiuservalue(L, 1, 1);
   lua_getiuservalue(L, 1, 2);
-  np_stitch_set(L, -2);
+  np_stitch_set(L, -2, g->body_failed);
   return lua_error(L);
 }
 
@@ -242,9 +148,9 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
     np_scope_delivered(t);
     np_group_cancel(g);
   }
-  if (g->nchildren > 0) return np_group_wait(L, g, ctx, k_children);
-  np_group_forget(L, g);
-  if (g->failed) return raise_failure(L);
+  if (g->nchildren > 0) return wait_for_children(L, g, ctx, k_children);
+  forget_group(L, g);
+  if (g->failed) return raise_failure(L, g);
   if (g->ended_by == NP_WOKEN_CANCEL) return np_raise_cancelled(L);
   if (g->ended_by) return np_fail(L, g->ended_by, "group");
   return lua_gettop(L) - 2;
@@ -257,7 +163,8 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
   if (status != LUA_OK && status != LUA_YIELD) {
     bool by_us = g->scope.stage != NP_CALM && np_is_cancelled(L, -1);
     if (!by_us) {
-      np_push_stitch(L, -1);
+      g->body_failed = !g->failed;
+      np_stitch_push(L, -1);
       np_group_fail(L, g);
     }
     np_group_cancel(g);
@@ -267,17 +174,18 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /* group(f): f(g)'s results after all tasks spawned inside have ended; the first error cancels the rest and is raised. */
-static int f_group(lua_State *L) {
+int np_group_call(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
   np_task *t = np_op_begin(L, "group");
   np_group *g = np_group_new(L, t);
   lua_pushvalue(L, -1);
-  np_group_open(L, g);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, g);
   lua_insert(L, 1);
   lua_pushcfunction(L, np_stitch_handler);
   lua_insert(L, 2);
   lua_pushvalue(L, 1);
+  np_group_adopt(g, t);
   np_scope_open(L, t, &g->scope, NP_SCOPE_CANCEL, NP_NEVER);
   return k_group(L, lua_pcallk(L, 1, LUA_MULTRET, 2, 0, k_group), 0);
 }
@@ -311,9 +219,9 @@ const np_type np_group_type = {
 };
 
 int luaopen_neap_group_core(lua_State *L) {
-  static const luaL_Reg funcs[] = { { "group", f_group }, { NULL, NULL } };
+  static const luaL_Reg funcs[] = { { "group", np_group_call }, { NULL, NULL } };
   luaL_newlib(L, funcs);
-  push_cancelled(L);
+  np_push_cancelled(L);
   lua_setfield(L, -2, "cancelled");
   return 1;
 }

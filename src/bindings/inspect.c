@@ -12,7 +12,7 @@ static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx);
 
 static void each_task(lua_State *L, np_task *t, task_fn *f, void *ctx) {
   f(L, t, ctx);
-  for (np_node *n = t->groups.next; n != &t->groups; n = n->next) each_in(L, np_container(n, np_group, owned), f, ctx);
+  for (np_group *g = t->groups; g; g = g->next) each_in(L, g, f, ctx);
 }
 
 static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx) {
@@ -29,20 +29,24 @@ static void push_wait(lua_State *L, np_task *t) {
   else lua_pushfstring(L, "%s%s%s", t->kind->what, *what ? " " : "", what);
 }
 
-/* "file:line" of the innermost Lua frame of a task that does not run; "" if there is none. */
-static void push_where(lua_State *L, np_task *t) {
+void np_task_where(np_task *t, char *buf, size_t size) {
   lua_Debug ar;
+  buf[0] = '\0';
   for (int d = t->depth; d >= 0; d--) {
     lua_State *co = d > 0 ? t->chain[d - 1] : t->T;
     for (int level = 0; lua_getstack(co, level, &ar); level++) {
       lua_getinfo(co, "Sl", &ar);
-      if (ar.currentline > 0) {
-        lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
-        return;
-      }
+      if (ar.currentline <= 0) continue;
+      snprintf(buf, size, "%s:%d", ar.short_src, ar.currentline);
+      return;
     }
   }
-  lua_pushliteral(L, "");
+}
+
+static void push_where(lua_State *L, np_task *t) {
+  char where[LUA_IDSIZE + 16];
+  np_task_where(t, where, sizeof where);
+  lua_pushstring(L, where);
 }
 
 static void list_task(lua_State *L, np_task *t, void *ctx) {
@@ -130,8 +134,10 @@ static int f_traceback(lua_State *L) {
   return 1;
 }
 
-static void deadlock_line(lua_State *L, np_task *t, void *ctx) {
-  luaL_Buffer *b = ctx;
+/* Adds a line about t to the list of strings on top of L. */
+static void describe_task(lua_State *L, np_task *t) {
+  luaL_checkstack(L, 8, NULL);
+  int list = lua_gettop(L);
   np_push_task(L, t);
   lua_getiuservalue(L, -1, NP_TASK_NAME);
   const char *name = lua_tostring(L, -1);
@@ -139,18 +145,51 @@ static void deadlock_line(lua_State *L, np_task *t, void *ctx) {
   push_where(L, t);
   lua_pushfstring(L, "\n\ttask %d%s%s: %s at %s", (int)t->id, name ? " " : "", name ? name : "",
                   lua_isnil(L, -2) ? "?" : lua_tostring(L, -2), lua_tostring(L, -1));
-  lua_replace(L, -5);
-  lua_pop(L, 3);
-  luaL_addvalue(b);
+  lua_rawseti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
+  lua_settop(L, list);
+}
+
+static void waiting_line(lua_State *L, np_task *t, void *ctx) {
+  (void)ctx;
+  describe_task(L, t);
+}
+
+static void outside_line(lua_State *L, np_task *t, void *ctx) {
+  (void)ctx;
+  if (t->kind && t->kind->outside) describe_task(L, t);
+}
+
+static int list_lines(lua_State *L, const char *head, task_fn *f) {
+  luaL_Buffer b;
+  lua_newtable(L);
+  int list = lua_gettop(L);
+  each_in(L, np_runtime_of(L)->main, f, NULL);
+  luaL_buffinit(L, &b);
+  luaL_addstring(&b, head);
+  for (lua_Integer i = 1; lua_rawgeti(L, list, i) != LUA_TNIL; i++) luaL_addvalue(&b);
+  lua_pop(L, 1);
+  luaL_pushresult(&b);
+  return 1;
 }
 
 int np_inspect_deadlock(lua_State *L) {
-  luaL_Buffer b;
-  luaL_buffinit(L, &b);
-  luaL_addstring(&b, "deadlock: every task waits, and nothing outside can wake any of them");
-  each_in(L, np_runtime_of(L)->main, deadlock_line, &b);
-  luaL_pushresult(&b);
-  return 1;
+  return list_lines(L, "deadlock: every task waits, and nothing outside can wake any of them", waiting_line);
+}
+
+int np_inspect_standing(lua_State *L) {
+  return list_lines(L, "neap: the virtual clock stands, as something outside may still come", outside_line);
+}
+
+static void find_waiting(lua_State *L, np_task *t, void *ctx) {
+  np_task **found = ctx;
+  (void)L;
+  if (!*found && t->state == NP_WAITING && !t->kind->deaf) *found = t;
+}
+
+np_task *np_first_waiting(np_runtime *rt) {
+  np_task *found = NULL;
+  each_in(rt->L, rt->main, find_waiting, &found);
+  return found;
 }
 
 int luaopen_neap_inspect_core(lua_State *L) {

@@ -17,7 +17,7 @@ static int f_run(lua_State *L) {
   np_runtime *rt = np_new(&(np_config){ .L = L });
   if (!rt) return luaL_error(L, "cannot start neap: out of memory or descriptors");
   np_task *t = np_task_new(L, rt, rt->main, lua_gettop(L) - 1);
-  rt->reported = true; /* the caller gets the failure itself */
+  rt->quiet = true; /* the caller gets the failure itself */
   while (np_step(rt, -1)) continue;
   lua_rawgetp(L, LUA_REGISTRYINDEX, rt->main);
   bool failed = rt->main->failed, exiting = rt->exiting;

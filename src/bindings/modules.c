@@ -7,6 +7,7 @@ const luaL_Reg np_modules[] = {
   { "neap.listener.core", luaopen_neap_listener_core },
   { "neap.dgram.core", luaopen_neap_dgram_core },
   { "neap.descriptor.core", luaopen_neap_descriptor_core },
+  { "neap.ending.core", luaopen_neap_ending_core },
   { "neap.event.core", luaopen_neap_event_core },
   { "neap.group.core", luaopen_neap_group_core },
   { "neap.inspect.core", luaopen_neap_inspect_core },
@@ -21,5 +22,6 @@ const luaL_Reg np_modules[] = {
   { "neap.pair.core", luaopen_neap_pair_core },
   { "neap.process.core", luaopen_neap_process_core },
   { "neap.signal.core", luaopen_neap_signal_core },
+  { "neap.watchdog.core", luaopen_neap_watchdog_core },
   { NULL, NULL },
 };

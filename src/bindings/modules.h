@@ -13,6 +13,7 @@ int luaopen_neap_codec_core(lua_State *L);
 int luaopen_neap_listener_core(lua_State *L);
 int luaopen_neap_dgram_core(lua_State *L);
 int luaopen_neap_descriptor_core(lua_State *L);
+int luaopen_neap_ending_core(lua_State *L);
 int luaopen_neap_event_core(lua_State *L);
 int luaopen_neap_group_core(lua_State *L);
 int luaopen_neap_inspect_core(lua_State *L);
@@ -23,6 +24,7 @@ int luaopen_neap_semaphore_core(lua_State *L);
 int luaopen_neap_stream_core(lua_State *L);
 int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_trace_core(lua_State *L);
+int luaopen_neap_watchdog_core(lua_State *L);
 
 /* Makes `require` find neap.*: C modules, then sources below the directory stdlib (NULL: none), then what is baked in.
  * Once per state. */

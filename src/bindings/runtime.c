@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <lualib.h>
 
@@ -17,7 +18,7 @@
 #include "core/stream.h"
 #include "neap.h"
 
-static const char key_stdlib = 'd', key_os_exit = 'e', key_on_exit = 'x';
+static const char key_stdlib = 'd';
 
 /* Finding neap.* : a directory of sources first, then what is baked in. */
 
@@ -91,47 +92,6 @@ void np_modules_install(lua_State *L, const char *stdlib) {
   lua_pop(L, 2);
 }
 
-static void exit_abort(np_task *t, void *obj) { (void)t, (void)obj; }
-static const np_waitkind exit_wait = {.what = "exit", .deaf = true, .abort = exit_abort};
-static int k_exit(lua_State *L, int status, lua_KContext ctx) {
-  (void)status, (void)ctx;
-  return np_raise_cancelled(L);
-}
-
-/* os.exit inside a task ends the program in order: tasks cancelled, queues flushed, lingerers awaited.  The calling
- * task goes no further: the scheduler closes it. */
-static int f_exit(lua_State *L) {
-  np_runtime *rt = np_runtime_of(L);
-  if (!rt->current) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_os_exit);
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 0);
-    return 0;
-  }
-  rt->status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, 0);
-  rt->exiting = true;
-  lua_pushboolean(L, !lua_toboolean(L, 2)); /* without close=true the state is not closed: main.c looks here */
-  lua_setfield(L, LUA_REGISTRYINDEX, "neap.exit_open");
-  np_group_cancel(rt->main);
-  np_task *t = np_task_of(L);
-  if (!t || L != np_task_top(t) || t->stuck || !lua_isyieldable(L)) return np_raise_cancelled(L);
-  t->leaving = true; /* no pcall can catch what is not raised */
-  return np_wait(L, &exit_wait, rt, NP_NEVER, 0, k_exit);
-}
-
-/* on_exit(f): f runs in a task of its own after the main group has ended; last registered first. */
-static int f_on_exit(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit) != LUA_TTABLE) {
-    lua_newtable(L);
-    lua_pushvalue(L, -1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_on_exit);
-  }
-  lua_pushvalue(L, 1);
-  lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
-  return 0;
-}
-
 static int f_virtual_clock(lua_State *L) {
   np_loop_virtual(np_loop_of(L), lua_toboolean(L, 1));
   return 0;
@@ -139,7 +99,7 @@ static int f_virtual_clock(lua_State *L) {
 
 int luaopen_neap_runtime_core(lua_State *L) {
   static const luaL_Reg funcs[] = {
-    { "on_exit", f_on_exit }, { "virtual_clock", f_virtual_clock }, { NULL, NULL },
+    { "virtual_clock", f_virtual_clock }, { NULL, NULL },
   };
   luaL_newlib(L, funcs);
   lua_pushliteral(L, NEAP_VERSION);
@@ -160,17 +120,14 @@ static int init_state(lua_State *L) {
   lua_settop(L, 0);
   lua_pushlightuserdata(L, rt);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_runtime);
-  lua_createtable(L, 64, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_anchors);
+  np_scheduler_init(L);
+  np_push_cancelled(L); /* made now: later there may be no memory to cancel with */
   rt->main = np_group_new(L, NULL);
   lua_rawsetp(L, LUA_REGISTRYINDEX, rt->main);
   np_modules_install(L, stdlib);
   np_coroutine_install(L);
-  lua_getglobal(L, LUA_OSLIBNAME);
-  lua_getfield(L, -1, "exit");
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_os_exit);
-  lua_pushcfunction(L, f_exit);
-  lua_setfield(L, -2, "exit");
+  np_require_install(L);
+  np_exit_install(L);
   return 0;
 }
 
@@ -200,7 +157,9 @@ np_runtime *np_new(const np_config *config) {
   np_runtime *rt = calloc(1, sizeof *rt);
   if (!rt) return NULL;
   np_node_init(&rt->ready);
+  np_node_init(&rt->loading);
   rt->grace_s = 1;
+  rt->watch.signo = c.watchdog_signal;
   if (np_loop_new(&rt->loop, c.poll ? c.poll : getenv("NEAP_POLL")) < 0) {
     free(rt);
     return NULL;
@@ -221,22 +180,15 @@ static void end_tasks(np_runtime *rt) {
   for (int i = 0; i < 8 && rt->ntasks > 0 && rt->nready > 0; i++) np_drain(rt);
   while (np_node_linked(&rt->main->children)) {
     np_task *t = np_container(rt->main->children.next, np_task, sibling);
-    while (np_node_linked(&t->groups)) { /* innermost first, where there is one; others move up */
-      np_group *g = np_container(t->groups.prev, np_group, owned);
-      if (!np_node_linked(&g->children)) break;
-      t = np_container(g->children.next, np_task, sibling);
-    }
-    np_task_kill(rt, t);
+    np_task_kill(rt, t, NULL); /* the tasks of its groups become the main group's */
   }
 }
 
 static int shut_state(lua_State *L) {
   np_coroutine_restore(L);
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_anchors);
-  lua_getglobal(L, LUA_OSLIBNAME);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_os_exit);
-  lua_setfield(L, -2, "exit");
+  np_require_restore(L);
+  np_exit_restore(L);
+  np_scheduler_forget(L);
   lua_settop(L, 0);
   lua_gc(L, LUA_GCCOLLECT); /* objects of this runtime that were not closed go before their loop */
   lua_gc(L, LUA_GCCOLLECT);
@@ -251,6 +203,7 @@ static void forget_runtime(lua_State *L) {
 void np_free(np_runtime *rt) {
   lua_State *L = rt->L;
   end_tasks(rt);
+  np_watchdog_off(rt);
   np_loop_on_event(rt->loop, NULL, NULL);
   if (rt->owns_L) {
     lua_close(L);
@@ -291,57 +244,6 @@ int np_dostring(np_runtime *rt, const char *code) {
   return np_start(rt, 0);
 }
 
-/* The main group's failure, as stock lua reports an uncaught error. Group at 1. */
-static int report(lua_State *L) {
-  lua_getiuservalue(L, 1, 1);
-  lua_getiuservalue(L, 1, 2);
-  const char *trace = lua_tostring(L, 3);
-  const char *msg = lua_tostring(L, 2);
-  if (!msg && luaL_callmeta(L, 2, "__tostring")) { /* an error that speaks for itself */
-    msg = lua_tostring(L, -1);
-    trace = "";
-  }
-  if (!msg) msg = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 2));
-  fflush(stdout);
-  fprintf(stderr, "neap: %s%s%s\n", msg, trace && *trace ? "\n" : "", trace ? trace : "");
-  return 0;
-}
-
-static void report_failure(np_runtime *rt) {
-  if (!rt->main->failed || rt->reported) return;
-  lua_State *L = rt->L;
-  rt->reported = true;
-  if (!rt->exiting || rt->status == 0) rt->status = 1;
-  lua_pushcfunction(L, report);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, rt->main);
-  if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
-}
-
-static int run_exit_function(lua_State *L) {
-  lua_settop(L, 0);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit);
-  lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
-  np_runtime *rt = np_runtime_of(L);
-  lua_rawgeti(L, 1, n);
-  lua_pushnil(L);
-  lua_rawseti(L, 1, n);
-  np_task_new(L, rt, rt->main, 0);
-  return 0;
-}
-
-/* Starts the next exit function; false: there is none. They run after a failure or os.exit too. */
-static bool next_exit_function(np_runtime *rt) {
-  lua_State *L = rt->L;
-  bool more = lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit) == LUA_TTABLE && lua_rawlen(L, -1) > 0;
-  lua_pop(L, 1);
-  if (!more) return false;
-  rt->main->cancelled = false;
-  lua_pushcfunction(L, run_exit_function);
-  if (lua_pcall(L, 0, 0, 0) == LUA_OK) return true;
-  lua_pop(L, 1);
-  return false;
-}
-
 static bool outside_can_wake(np_runtime *rt) {
   return rt->nwaiting_outside > 0 || np_loop_busy(rt->loop) || np_soon_any(rt->loop) ||
          np_timer_next(rt->loop) != NP_NEVER;
@@ -359,22 +261,71 @@ static void deadlock(np_runtime *rt) {
   np_group_fail(L, rt->main);
 }
 
-static void advance_virtual(np_runtime *rt) {
-  if (np_loop_is_virtual(rt->loop) && rt->nready == 0 && rt->nwaiting_outside == 0 && !np_loop_busy(rt->loop) &&
-      !np_soon_any(rt->loop))
-    np_loop_advance(rt->loop);
+/* Nothing can wake any task. A cancelled one that waits on regardless (a shield without end) is closed. */
+static void stuck(np_runtime *rt) {
+  np_task *t = rt->main->cancelled ? np_first_waiting(rt) : NULL;
+  if (t) np_task_kill(rt, t, "waited for ever, though cancelled,");
+  else if (!rt->main->cancelled) deadlock(rt);
 }
+
+static uint64_t real_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static int warn_standing(lua_State *L) {
+  np_inspect_standing(L);
+  lua_warning(L, lua_tostring(L, -1), 0);
+  return 0;
+}
+
+/* The virtual clock stands while something outside may still come.  When nothing came for a second: lingerers and
+ * lookups are no longer waited for, and for tasks that wait outside it says who they are. Returns how long to poll. */
+enum { STANDING_MS = 1000 };
+static int stand(np_runtime *rt, int ms) {
+  uint64_t now = real_ms();
+  if (rt->slice != rt->stood_slice || rt->stood_ms == 0) {
+    rt->stood_slice = rt->slice;
+    rt->stood_ms = now;
+    rt->stood_told = false;
+  }
+  int left = STANDING_MS - (int)(now - rt->stood_ms);
+  if (left > 0) return ms < 0 || ms > left ? left : ms;
+  if (rt->nwaiting_outside == 0) {
+    np_loop_advance(rt->loop);
+    return ms;
+  }
+  if (!rt->stood_told) {
+    rt->stood_told = true;
+    lua_pushcfunction(rt->L, warn_standing);
+    if (lua_pcall(rt->L, 0, 0, 0) != LUA_OK) lua_pop(rt->L, 1);
+  }
+  return ms;
+}
+
+static int advance_virtual(np_runtime *rt, int ms) {
+  if (rt->nready > 0 || np_soon_any(rt->loop) || np_timer_next(rt->loop) == NP_NEVER) return ms;
+  if (rt->nwaiting_outside > 0 || np_loop_busy(rt->loop)) return stand(rt, ms);
+  np_loop_advance(rt->loop);
+  return ms;
+}
+
+enum { UNSENT_LOOK_MS = 50 };
 
 int np_step(np_runtime *rt, int ms) {
   np_drain_rounds(rt);
   np_loop_run_later(rt->loop);
   if (rt->ntasks == 0) {
-    report_failure(rt);
-    if (!next_exit_function(rt) && !np_loop_busy(rt->loop)) return 0;
-  } else if (rt->nready == 0 && !outside_can_wake(rt) && !rt->main->cancelled) {
-    deadlock(rt);
+    np_report_failure(rt);
+    if (!np_next_exit_function(rt) && !np_loop_busy(rt->loop)) {
+      if (!np_unsent(rt)) return 0;
+      if (ms < 0 || ms > UNSENT_LOOK_MS) ms = UNSENT_LOOK_MS;
+    }
+  } else if (rt->nready == 0 && !outside_can_wake(rt)) {
+    stuck(rt);
   }
-  advance_virtual(rt);
+  if (np_loop_is_virtual(rt->loop)) ms = advance_virtual(rt, ms);
   np_loop_step(rt->loop, rt->nready > 0 ? 0 : ms);
   return 1;
 }
@@ -385,6 +336,7 @@ int np_run(np_runtime *rt) {
 }
 
 int np_status(np_runtime *rt) { return rt->status; }
+int np_exited(np_runtime *rt) { return rt->exiting && !rt->exit_closes; }
 int np_fd(np_runtime *rt) { return np_loop_fd(rt->loop); }
 int np_timeout_ms(np_runtime *rt) { return rt->nready > 0 ? 0 : np_loop_timeout_ms(rt->loop); }
 void np_wake(np_runtime *rt) { np_loop_wake(rt->loop); }

@@ -3,6 +3,7 @@
  * Entries are linked innermost first.  Those of a generator that yielded to its user are parked beside it: they bound
  * only what runs inside it. */
 #include <stdio.h>
+#include <string.h>
 
 #include "bindings/modules.h"
 #include "bindings/task_impl.h"
@@ -11,6 +12,7 @@ static const char key_parked = 'p';
 
 typedef struct parked {
   const np_type *type;
+  np_runtime *rt; /* which counts it; NULL: emptied */
   np_node scopes;
 } parked;
 
@@ -24,7 +26,7 @@ void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uin
 }
 
 /* A scope of this kind and state, seen at `now`: 0 or the code it ends waits with. *next is lowered. */
-static int look(np_task *t, np_scope *s, uint64_t now, uint64_t *next) {
+static int look(np_scope *s, uint64_t now, uint64_t *next) {
   if (s->kind == NP_SCOPE_CANCEL) {
     if (s->stage == NP_CALM) return 0;
     if (s->stage == NP_GRACE && now < s->at_ns) {
@@ -34,7 +36,6 @@ static int look(np_task *t, np_scope *s, uint64_t now, uint64_t *next) {
     if (s->stage == NP_GRACE) s->stage = NP_STRICT;
     return NP_WOKEN_CANCEL;
   }
-  (void)t;
   if (now >= s->at_ns) return -ETIMEDOUT;
   if (s->at_ns < *next) *next = s->at_ns;
   return 0;
@@ -60,7 +61,7 @@ int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next, np_scope **by
       if (s->at_ns < *next) *next = s->at_ns;
       break;
     }
-    int r = look(t, s, now, next);
+    int r = look(s, now, next);
     if (r == 0 || (r == -ETIMEDOUT && code)) continue;
     code = r;
     *by = s;
@@ -82,7 +83,13 @@ void np_scope_delivered(np_task *t) {
 
 static int parked_gc(lua_State *L) {
   parked *p = lua_touserdata(L, 1);
-  while (np_node_linked(&p->scopes)) np_node_remove(p->scopes.next);
+  while (np_node_linked(&p->scopes)) {
+    np_scope *s = from_node(p->scopes.next);
+    np_scope_close(s);
+    if (s->kind == NP_SCOPE_CANCEL) np_group_abandon(L, np_container(s, np_group, scope));
+  }
+  if (p->rt) p->rt->nparked--;
+  p->rt = NULL;
   return 0;
 }
 static const np_type parked_type = {
@@ -90,7 +97,7 @@ static const np_type parked_type = {
 };
 
 static bool owns(np_task *t, lua_State *co) {
-  return t->scopes.next != &t->scopes && from_node(t->scopes.next)->co == co && t->scopes.next != &t->root.node;
+  return t->scopes.next != &t->root.node && from_node(t->scopes.next)->co == co;
 }
 
 static void push_parked_table(lua_State *L) {
@@ -105,6 +112,12 @@ static void push_parked_table(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &key_parked);
 }
 
+static void push_coroutine(lua_State *L, lua_State *co) {
+  lua_checkstack(co, 1);
+  lua_pushthread(co);
+  lua_xmove(co, L, 1);
+}
+
 void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended) {
   if (np_likely(!owns(t, co))) return;
   if (ended) {
@@ -113,10 +126,11 @@ void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended) {
   }
   luaL_checkstack(L, 6, NULL);
   push_parked_table(L);
-  lua_pushthread(co);
-  lua_xmove(co, L, 1);
+  push_coroutine(L, co);
   parked *p = np_new_object(L, &parked_type, sizeof *p, 0);
   np_node_init(&p->scopes);
+  p->rt = t->rt;
+  t->rt->nparked++;
   while (owns(t, co)) {
     np_node *n = t->scopes.next;
     np_node_remove(n);
@@ -126,26 +140,48 @@ void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended) {
   lua_pop(L, 1);
 }
 
-void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co) {
+/* Pushes what is parked for co and takes it out of the table; NULL, nothing pushed: there is none. */
+static parked *take_parked(lua_State *L, lua_State *co) {
   luaL_checkstack(L, 6, NULL);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key_parked) != LUA_TTABLE) {
-    lua_pop(L, 1);
-    return;
-  }
-  lua_pushthread(co);
-  lua_xmove(co, L, 1);
+  push_parked_table(L);
+  push_coroutine(L, co);
   lua_pushvalue(L, -1);
   lua_rawget(L, -3);
   parked *p = lua_touserdata(L, -1);
-  while (p && np_node_linked(&p->scopes)) {
-    np_node *n = p->scopes.prev; /* outermost first, each then innermost of t */
-    np_node_remove(n);
-    np_node_append(t->scopes.next, n);
+  if (!p) {
+    lua_pop(L, 3);
+    return NULL;
   }
-  lua_pop(L, 1);
+  lua_insert(L, -3);
   lua_pushnil(L);
   lua_rawset(L, -3);
   lua_pop(L, 1);
+  return p;
+}
+
+void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co) {
+  if (np_likely(t->rt->nparked == 0)) return;
+  parked *p = take_parked(L, co);
+  if (!p) return;
+  while (np_node_linked(&p->scopes)) {
+    np_node *n = p->scopes.prev; /* outermost first, each then innermost of t */
+    np_scope *s = from_node(n);
+    np_node_remove(n);
+    np_node_append(t->scopes.next, n);
+    if (s->kind == NP_SCOPE_CANCEL) np_group_adopt(np_container(s, np_group, scope), t);
+  }
+  t->rt->nparked--;
+  p->rt = NULL;
+  lua_pop(L, 1);
+}
+
+/* The tasks of a group whose body was closed with its generator are cancelled. */
+void np_scopes_closed(lua_State *L, lua_State *co) {
+  np_runtime *rt = np_runtime_find(L);
+  if (np_likely(!rt || rt->nparked == 0) || !take_parked(L, co)) return;
+  lua_pushcfunction(L, parked_gc);
+  lua_insert(L, -2);
+  lua_call(L, 1, 0);
 }
 
 /* The Lua face. */
@@ -154,7 +190,21 @@ typedef struct deadline {
   const np_type *type;
   np_scope scope;
   np_loop *loop;
+  int line;      /* where it was opened, in the function that is user value 1 */
 } deadline;
+
+/* Nothing holds it any more and it still bounds waits: somebody left out <close>. */
+static int deadline_gc(lua_State *L) {
+  deadline *d = lua_touserdata(L, 1);
+  if (!np_node_linked(&d->scope.node)) return 0;
+  np_scope_close(&d->scope);
+  lua_Debug ar = { .short_src = "?" };
+  if (lua_getiuservalue(L, 1, 1) == LUA_TFUNCTION) lua_getinfo(L, ">S", &ar);
+  char text[LUA_IDSIZE + 100];
+  snprintf(text, sizeof text, "neap: a deadline was collected without close (made at %s:%d)", ar.short_src, d->line);
+  lua_warning(L, text, 0);
+  return 0;
+}
 
 static int deadline_close(lua_State *L) {
   deadline *d = lua_touserdata(L, 1);
@@ -183,14 +233,14 @@ static int deadline_tostring(lua_State *L) {
 const np_type np_scope_type = {
   .name = "neap.deadline",
   .methods = (const luaL_Reg[]){ { "remaining", deadline_remaining }, { "close", deadline_close }, { NULL, NULL } },
-  .meta = (const luaL_Reg[]){ { "__close", deadline_close }, { "__gc", deadline_close },
+  .meta = (const luaL_Reg[]){ { "__close", deadline_close }, { "__gc", deadline_gc },
                               { "__tostring", deadline_tostring }, { NULL, NULL } },
 };
 
 static deadline *open_scope(lua_State *L, np_scopekind kind, uint64_t at_ns) {
   np_task *t = np_task_of(L);
   if (!t) luaL_error(L, "deadlines and shields belong to a task");
-  deadline *d = np_new_object(L, &np_scope_type, sizeof *d, 0);
+  deadline *d = np_new_object(L, &np_scope_type, sizeof *d, 1);
   np_node_init(&d->scope.node);
   d->loop = t->rt->loop;
   np_scope_open(L, t, &d->scope, kind, at_ns);
@@ -200,12 +250,28 @@ static deadline *open_scope(lua_State *L, np_scopekind kind, uint64_t at_ns) {
 /* local d <close> = deadline(seconds) */
 static int f_deadline(lua_State *L) {
   uint64_t at = np_deadline_after(np_loop_of(L), np_check_seconds(L, 1));
-  open_scope(L, NP_SCOPE_DEADLINE, at);
+  deadline *d = open_scope(L, NP_SCOPE_DEADLINE, at);
+  lua_Debug ar;
+  if (lua_getstack(L, 1, &ar) && lua_getinfo(L, "fl", &ar)) {
+    d->line = ar.currentline;
+    lua_setiuservalue(L, -2, 1);
+  }
   return 1;
 }
 
 static int timeout_result(lua_State *L, const char *raised) {
   return np_fail_text(L, "ETIMEDOUT", raised ? "timeout: timed out (%s)" : "timeout: timed out", raised);
+}
+
+/* The error at the top comes from a result that told of a deadline: assert, an iterator. Others are mistakes. */
+static bool tells_timeout(lua_State *L) {
+  if (lua_type(L, -1) == LUA_TSTRING) return strstr(lua_tostring(L, -1), "timed out") != NULL;
+  if (luaL_getmetafield(L, -1, "__name") != LUA_TSTRING || strcmp(lua_tostring(L, -1), "neap.error") != 0) return false;
+  lua_pop(L, 1);
+  lua_getfield(L, -1, "code");
+  bool yes = lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "ETIMEDOUT") == 0;
+  lua_pop(L, 1);
+  return yes;
 }
 
 /* Stack: scope, handler, results or the error. */
@@ -214,13 +280,16 @@ static int k_timeout(lua_State *L, int status, lua_KContext ctx) {
   deadline *d = lua_touserdata(L, 1);
   np_scope_close(&d->scope);
   bool raised = status != LUA_OK && status != LUA_YIELD;
-  if (raised && (!d->scope.hit || np_is_cancelled(L, -1))) return lua_error(L);
+  if (raised && (!d->scope.hit || !tells_timeout(L))) {
+    lua_settop(L, 3);
+    return lua_error(L);
+  }
   if (!d->scope.hit) return lua_gettop(L) - 2;
   return timeout_result(L, raised ? luaL_tolstring(L, -1, NULL) : NULL);
 }
 
 /* timeout(seconds, f, ...): f's results, or the ETIMEDOUT triple if a wait inside met this deadline. */
-static int f_timeout(lua_State *L) {
+int np_timeout_call(lua_State *L) {
   uint64_t at = np_deadline_after(np_loop_of(L), np_check_seconds(L, 1));
   luaL_checktype(L, 2, LUA_TFUNCTION);
   open_scope(L, NP_SCOPE_DEADLINE, at);
@@ -250,7 +319,7 @@ static int f_shield(lua_State *L) {
 
 int luaopen_neap_scope_core(lua_State *L) {
   static const luaL_Reg funcs[] = {
-    { "deadline", f_deadline }, { "timeout", f_timeout }, { "shield", f_shield }, { NULL, NULL },
+    { "deadline", f_deadline }, { "timeout", np_timeout_call }, { "shield", f_shield }, { NULL, NULL },
   };
   luaL_newlib(L, funcs);
   return 1;

@@ -1,4 +1,5 @@
-/* The inside of tasks, groups and scopes, for task.c, group.c, scope.c, coroutine.c, inspect.c and runtime.c alone. */
+/* The inside of tasks, for the scheduler's own files alone: wait.c (waiting, waking), schedule.c (running), task.c (their
+ * Lua face), group.c, scope.c, coroutine.c, failure.c, require.c, watchdog.c, inspect.c, trace.c, runtime.c, ending.c. */
 #ifndef NP_TASK_IMPL_H
 #define NP_TASK_IMPL_H
 
@@ -30,12 +31,13 @@ typedef struct np_scope {
 typedef struct np_group {
   const np_type *type;
   np_scope scope;      /* CANCEL, in the owner's list while the body runs */
-  np_task *owner;      /* the task whose body it is; NULL: the main group */
+  np_task *owner;      /* the task whose body it is; NULL: the main group, or its owner has ended */
+  struct np_group *next, **link; /* in owner->groups */
   np_node children;    /* np_task.sibling */
-  np_node owned;       /* in owner->groups, from np_group_open to np_group_forget */
   size_t nchildren;
   bool failed;         /* uservalue 1 is the first error, 2 its traceback */
-  bool cancelled;      /* children were told to end; new ones are refused */
+  bool body_failed;    /* that error is the body's: its traceback has all of the owner's stack */
+  bool cancelled;      /* its tasks were told to end; new ones are told at once */
   bool owner_waits;    /* for the children */
   int ended_by;        /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
 } np_group;
@@ -43,7 +45,8 @@ typedef struct np_group {
 typedef enum np_taskstate { NP_READY, NP_RUNNING, NP_WAITING, NP_ENDED } np_taskstate;
 typedef enum np_outcome { NP_RETURNED, NP_RAISED, NP_WAS_CANCELLED } np_outcome;
 
-/* A userdata; lies on its own thread's stack at index 1. User values: 1 results or error, 2 traceback or name ... */
+/* A userdata, anchored while it lives beside its thread, on whose stack it also lies at index 1. User values: the
+ * results or the error; the error's traceback or the reason of the cancellation; the name. */
 enum { NP_TASK_RESULT = 1, NP_TASK_TRACE, NP_TASK_NAME, NP_TASK_USERVALUES = 3 };
 struct np_task {
   const np_type *type;
@@ -52,10 +55,10 @@ struct np_task {
   np_waiter waiter;        /* its node is in the queue of the object waited for, or in the ready queue */
   np_node sibling;         /* in home->children */
   np_group *home;
-  np_group *own;           /* made at the first spawn of a task that is a group of its own; else NULL */
+  np_group *groups;        /* those it has opened, np_group.next */
+  np_node joiners;         /* np_waiter.node of tasks in join() */
   np_node scopes;          /* np_scope.node, innermost first; root is the last */
   np_scope root;
-  np_node groups;          /* np_group.owned: those whose bodies or children it waits for */
   np_timer timer;
   uint64_t deadline_ns;    /* of the wait in hand, without scopes */
   const np_waitkind *kind; /* what it waits for; NULL: not waiting */
@@ -64,17 +67,30 @@ struct np_task {
   lua_State **chain;       /* nested coroutines that are active, outermost first */
   uint16_t depth, chain_cap;
   uint16_t stuck;          /* of these, entered where their resumer cannot yield */
+  uint8_t state, outcome;  /* np_taskstate, np_outcome */
   int woken;
-  int anchor;              /* index of T in the anchors table */
+  int anchor;              /* its place in the anchors table */
   int nresults;
   uint32_t id;
-  uint8_t state, outcome;
-  bool leaving;            /* called os.exit: closed from outside, no line of it runs again */
   bool suspending;         /* set by np_wait until the scheduler has control */
-  bool is_group;           /* spawns inside belong to it */
-  np_node joiners;         /* np_waiter.node of tasks in join() */
-  void (*on_end)(lua_State *L, np_task *t); /* runs on T before the task ends, results at 2..top or the error on top */
+  bool checkpoint;         /* gave way after a call that did not wait: the next call looks for a cancellation */
+  bool doomed;             /* close it from outside when it next suspends */
+  bool leaving;            /* ... because it called os.exit */
 };
+
+/* The watchdog's memory; its signal handler runs on the loop's thread. */
+typedef struct np_watch {
+  int signo;               /* the host's; 0: it has not opted in */
+  bool on;
+  volatile bool idle;      /* the timer is disarmed until a task runs */
+  void *timer;             /* timer_t */
+  uint64_t threshold_ns;
+  uint32_t seen, reported; /* slices */
+  uint64_t since_ns;       /* the first tick that saw this slice */
+  lua_State *volatile L;   /* where the hook is set; NULL: nowhere */
+  lua_Hook old;            /* what it replaced */
+  int old_mask, old_count;
+} np_watch;
 
 struct np_runtime {
   lua_State *L;            /* the main state: lua_resume's `from`, and where the scheduler works */
@@ -83,53 +99,83 @@ struct np_runtime {
   np_node ready;           /* np_task.waiter.node */
   size_t nready;
   np_task *current;
+  lua_State *hot;          /* the coroutine of `current` that runs */
   np_group *main;          /* registry[&rt->main] anchors it */
   size_t ntasks, nwaiting_outside;
+  np_node loading;         /* the modules that are being loaded, require.c */
+  size_t nparked;          /* generators that hold scopes while they are suspended */
   uint32_t next_id;
-  int *pool;               /* anchors of threads to use again */
-  int npool, pool_cap;
-  int nanchors;
+  uint32_t slice;          /* counts the resumes */
+  int *pool;               /* places in the anchors to use again: first those without a thread, then those with one */
+  int npool, nempty;
+  int pool_cap, nanchors;
   int budget;              /* straight calls left in this slice */
   int closing;             /* coroutine.close calls in progress */
-  bool exiting, reported;
+  bool quiet;              /* whoever runs it looks at main->failed itself */
+  bool exiting;            /* os.exit was called */
+  bool exit_closes;        /* ... with `close` */
+  bool ended;              /* nothing is left; end_by_ns is set */
+  uint64_t end_by_ns;      /* until when unsent bytes are waited for */
   int status;
+  uint64_t stood_ms;       /* since when the virtual clock stands, in real ms; for this slice */
+  uint32_t stood_slice;
+  bool stood_told;
   double grace_s;
-  void *host;              /* runtime.c's own */
+  np_watch watch;
 };
 
 extern const np_type np_task_type, np_group_type, np_scope_type;
 
 /* Registry keys: the address of these. */
-extern const char np_key_runtime, np_key_anchors, np_key_cancelled, np_key_stitch;
+extern const char np_key_runtime, np_key_cancelled;
 
-/* task.c */
+enum { NP_STREAK_MAX = 100 }; /* results in a row that came at once and were ignored; raises swallowed */
+
+/* wait.c */
+void np_task_enqueue(np_task *t);
+void np_task_interrupt(np_task *t);  /* a scope or cancellation changed: end the wait in hand if that is due */
+int np_task_refuse(lua_State *L, np_task *t, int code, lua_KContext ctx, lua_KFunction k);
+bool np_can_wait(lua_State *L, np_task *t);
+np_runtime *np_runtime_find(lua_State *L); /* NULL: none */
+
+/* schedule.c */
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs);
 void np_task_resume(np_runtime *rt, np_task *t);
 void np_drain(np_runtime *rt);
 void np_drain_rounds(np_runtime *rt);
-void np_task_kill(np_runtime *rt, np_task *t);
-void np_task_interrupt(np_task *t);  /* a scope or cancellation changed: end the wait in hand if that is due */
+/* Ends a task that does not run: its pending <close> variables are closed, innermost coroutine first; warns unless why
+ * is NULL. */
+void np_task_kill(np_runtime *rt, np_task *t, const char *why);
 lua_State *np_task_top(const np_task *t);
-np_group *np_nearest_group(lua_State *L, np_task *t);
+void np_push_task(lua_State *L, np_task *t); /* one that has not ended */
+void np_scheduler_init(lua_State *L);
+void np_scheduler_forget(lua_State *L);
+
+/* task.c */
 int np_task_push_results(lua_State *L, np_task *t); /* true, ... or false, err[, reason] */
-int np_push_task(lua_State *L, np_task *t);
 
 /* group.c */
 np_group *np_group_new(lua_State *L, np_task *owner);
-void np_group_open(lua_State *L, np_group *g);   /* its userdata is on top, and is popped */
-void np_group_forget(lua_State *L, np_group *g);
-void np_group_orphans(lua_State *L, np_task *t); /* t ends: its groups' children move to its own group */
 void np_group_add(np_group *g, np_task *t);
 void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver);
 void np_group_cancel(np_group *g);
+void np_group_adopt(np_group *g, np_task *owner);
+/* The body will not end (its coroutine or task was closed): cancels the tasks and gives them to the owner's home. */
+void np_group_abandon(lua_State *L, np_group *g);
 void np_cancel_scope(np_task *t, np_scope *s);
 void np_group_fail(lua_State *L, np_group *g); /* pops error and traceback */
+np_group *np_nearest_group(np_task *t);
+int np_group_call(lua_State *L); /* neap.group */
+
+/* failure.c: the error value neap.cancelled, and the traceback kept beside an error while it travels */
+void np_push_cancelled(lua_State *L);
 int np_raise_cancelled(lua_State *L);
-int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k);
 bool np_is_cancelled(lua_State *L, int idx);
 int np_stitch_handler(lua_State *L); /* message handler: keeps the traceback beside the error */
-void np_stitch_set(lua_State *L, int err_idx);    /* pops the traceback on top */
-void np_push_stitch(lua_State *L, int err_idx);   /* "" or the kept traceback for this error */
+/* Pops the traceback on top. `complete`: it has all of this coroutine's stack. */
+void np_stitch_set(lua_State *L, int err_idx, bool complete);
+void np_stitch_push(lua_State *L, int err_idx); /* the kept traceback of this error, or "" */
+void np_stitch_coroutine(lua_State *L, lua_State *co, int err_idx); /* pushes the one of a coroutine that failed */
 
 /* scope.c */
 void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uint64_t at_ns);
@@ -140,15 +186,37 @@ enum { NP_WOKEN_CANCEL = -6001 };
 int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next_ns, np_scope **by);
 /* A cancellation was delivered (raised): its grace begins. */
 void np_scope_delivered(np_task *t);
-/* A generator leaves (yields to its user, ends) or comes back. */
+/* A generator leaves (yields to its user, ends), comes back, or was closed. */
 void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended);
 void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co);
+void np_scopes_closed(lua_State *L, lua_State *co);
+int np_timeout_call(lua_State *L); /* neap.timeout */
 
 /* coroutine.c */
 void np_coroutine_install(lua_State *L); /* the relay's functions into the coroutine table */
 void np_coroutine_restore(lua_State *L);
+int np_wrap_call(lua_State *L); /* what coroutine.wrap makes */
+
+/* require.c */
+void np_require_install(lua_State *L);
+void np_require_restore(lua_State *L);
+
+/* watchdog.c */
+void np_watchdog_rearm(np_runtime *rt);
+void np_watchdog_unhook(np_runtime *rt, lua_State *L);
+void np_watchdog_off(np_runtime *rt);
+
+/* ending.c */
+void np_exit_install(lua_State *L);
+void np_exit_restore(lua_State *L);
+void np_report_failure(np_runtime *rt);
+bool np_next_exit_function(np_runtime *rt); /* false: there is none */
+bool np_unsent(np_runtime *rt);             /* bytes are still on their way out */
 
 /* inspect.c */
 int np_inspect_deadlock(lua_State *L);
+int np_inspect_standing(lua_State *L); /* who waits for something outside, under the virtual clock */
+void np_task_where(np_task *t, char *buf, size_t size); /* "file:line" of its innermost Lua frame, or "" */
+np_task *np_first_waiting(np_runtime *rt); /* outside group waits; NULL: none */
 
 #endif
