@@ -24,7 +24,7 @@ typedef struct fdt {
   np_transport t;
   np_poll poll;
   np_fdkind kind;
-  bool hangup;  /* the peer's end is in the kernel: read until it shows, short reads prove nothing */
+  bool hangup; /* the peer's end is in the kernel: read until it shows, short reads prove nothing */
   bool exposed; /* the number was told to somebody, who may have passed or duplicated it */
   int fd;
   np_fdq fdq;
@@ -51,11 +51,12 @@ static int socket_kind(int fd, np_fdkind *k) {
 
 int np_fdkind_of(int fd, np_fdkind *k) {
   struct stat st;
-  *k = (np_fdkind){ .name = "file" };
+  *k = (np_fdkind){.name = "file"};
   if (fstat(fd, &st) < 0) return -errno;
   int r = 0;
   if (S_ISSOCK(st.st_mode)) r = socket_kind(fd, k);
-  else if (S_ISFIFO(st.st_mode)) k->name = "pipe";
+  else if (S_ISFIFO(st.st_mode))
+    k->name = "pipe", k->write_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
   else if (S_ISCHR(st.st_mode)) k->name = isatty(fd) ? "tty" : "device";
   else if (S_ISDIR(st.st_mode)) r = -EISDIR;
   else k->file = S_ISREG(st.st_mode) || S_ISBLK(st.st_mode);
@@ -71,7 +72,7 @@ int np_fdkind_of(int fd, np_fdkind *k) {
 }
 
 static bool ready(const fdt *f, short events) {
-  struct pollfd p = { .fd = f->fd, .events = events };
+  struct pollfd p = {.fd = f->fd, .events = events};
   return poll(&p, 1, 0) > 0;
 }
 
@@ -89,8 +90,9 @@ static ssize_t keep_fds(fdt *f, const struct msghdr *m, ssize_t n) {
 
 static ssize_t read_unix(fdt *f, void *buf, size_t size) {
   char control[NP_CMSG_SPACE];
-  struct iovec iov = { buf, size };
-  struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+  struct iovec iov = {buf, size};
+  struct msghdr m = {
+    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
   /* A flood: what the awaited frame must pass anyway will not be taken any more. */
   if (f->fdq.len >= FDS_PENDING_MAX) np_fdq_drop(&f->fdq, UINT64_MAX);
   ssize_t n = recvmsg(f->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
@@ -114,6 +116,7 @@ static ssize_t read_plain(fdt *f, void *buf, size_t size) {
 static ssize_t fd_read(np_transport *t, void *buf, size_t size) {
   fdt *f = self(t);
   ssize_t n;
+  if (f->fd < 0) return 0; /* a finished pipe */
   do n = f->kind.unix_ ? read_unix(f, buf, size) : read_plain(f, buf, size);
   while (n == -EINTR);
   if (n > 0) t->in_total += (uint64_t)n;
@@ -125,7 +128,7 @@ static ssize_t fd_read(np_transport *t, void *buf, size_t size) {
 
 static ssize_t write_some(fdt *f, const struct iovec *iov, int n) {
   if (f->kind.socket) {
-    struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n };
+    struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n};
     int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
     return n == 1 ? send(f->fd, iov->iov_base, iov->iov_len, flags) : sendmsg(f->fd, &m, flags);
   }
@@ -139,7 +142,7 @@ static ssize_t write_some(fdt *f, const struct iovec *iov, int n) {
 
 static ssize_t fd_writev(np_transport *t, const struct iovec *iov, int n) {
   fdt *f = self(t);
-  struct iovec one = { iov->iov_base, np_min(iov->iov_len, WRITE_CAP) };
+  struct iovec one = {iov->iov_base, np_min(iov->iov_len, WRITE_CAP)};
   if (WRITE_CAP < INT_MAX) {
     iov = &one;
     n = 1;
@@ -152,11 +155,11 @@ static ssize_t fd_writev(np_transport *t, const struct iovec *iov, int n) {
   return -errno;
 }
 
-ssize_t np_transport_send_fds(np_transport *t, const char *p, size_t n, const int *fds, int nfds) {
+static ssize_t fd_send_fds(np_transport *t, const char *p, size_t n, const int *fds, int nfds) {
   fdt *f = self(t);
   char control[NP_CMSG_SPACE];
-  struct iovec iov = { (char *)p, n };
-  struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+  struct iovec iov = {(char *)p, n};
+  struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
   np_cmsg_put_fds(&m, control, fds, nfds);
   ssize_t r;
   do r = sendmsg(f->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -165,8 +168,23 @@ ssize_t np_transport_send_fds(np_transport *t, const char *p, size_t n, const in
   return r < 0 ? -errno : r;
 }
 
+static void put_back(fdt *f) {
+  if (!f->kind.restore) return;
+  int flags = fcntl(f->fd, F_GETFL);
+  if (flags >= 0) fcntl(f->fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+static void drop_fd(fdt *f) {
+  if (f->fd < 0) return;
+  np_poll_remove(f->t.loop, &f->poll, !f->exposed && f->fd > 2);
+  put_back(f);
+  if (f->fd > 2) close(f->fd);
+  f->fd = -1;
+}
+
 static int fd_finish(np_transport *t) {
   fdt *f = self(t);
+  if (f->kind.write_only && f->fd > 2) drop_fd(f);
   if (!f->kind.socket || f->kind.blocking) return 0;
   return shutdown(f->fd, SHUT_WR) < 0 && errno != ENOTCONN ? -errno : 0;
 }
@@ -181,22 +199,14 @@ static int fd_fd(np_transport *t) {
 
 static bool fd_lingers(np_transport *t) { return self(t)->kind.socket && !self(t)->kind.blocking; }
 
-static void put_back(fdt *f) {
-  if (!f->kind.restore) return;
-  int flags = fcntl(f->fd, F_GETFL);
-  if (flags >= 0) fcntl(f->fd, F_SETFL, flags & ~O_NONBLOCK);
-}
-
 static void fd_close(np_transport *t, bool abort) {
   fdt *f = self(t);
-  np_poll_remove(t->loop, &f->poll, !f->exposed && f->fd > 2);
   np_fdq_done(&f->fdq);
-  put_back(f);
   if (abort && f->kind.socket && !f->kind.blocking) {
-    struct linger rst = { 1, 0 };
+    struct linger rst = {1, 0};
     setsockopt(f->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof rst);
   }
-  if (f->fd > 2) close(f->fd);
+  drop_fd(f);
   free(f);
 }
 
@@ -210,9 +220,31 @@ static int fd_take(np_transport *t) {
   return fd;
 }
 
+static struct np_fdq *fd_fdq(np_transport *t) { return &self(t)->fdq; }
+
+static const np_transport_ops unix_ops = {
+  .name = "unix",
+  .read = fd_read,
+  .writev = fd_writev,
+  .finish = fd_finish,
+  .want = fd_want,
+  .fd = fd_fd,
+  .close = fd_close,
+  .lingers = fd_lingers,
+  .take = fd_take,
+  .fdq = fd_fdq,
+  .send_fds = fd_send_fds,
+};
 static const np_transport_ops fd_ops = {
-  .name = "fd", .read = fd_read, .writev = fd_writev, .finish = fd_finish, .want = fd_want, .fd = fd_fd,
-  .close = fd_close, .lingers = fd_lingers, .take = fd_take,
+  .name = "fd",
+  .read = fd_read,
+  .writev = fd_writev,
+  .finish = fd_finish,
+  .want = fd_want,
+  .fd = fd_fd,
+  .close = fd_close,
+  .lingers = fd_lingers,
+  .take = fd_take,
 };
 
 static void on_poll(np_poll *p, int events) {
@@ -223,24 +255,22 @@ static void on_poll(np_poll *p, int events) {
   f->t.notify(&f->t, events);
 }
 
-struct np_fdq *np_transport_fdq(np_transport *t) {
-  return t->ops == &fd_ops && self(t)->kind.unix_ ? &self(t)->fdq : NULL;
-}
-
 int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **out) {
   fdt *f = calloc(1, sizeof *f);
   if (!f) {
     if (fd > 2) close(fd);
     return -ENOMEM;
   }
-  f->t.ops = &fd_ops;
+  f->t.ops = kind->unix_ ? &unix_ops : &fd_ops;
   f->t.loop = l;
   f->t.writable = true;
   f->t.readable = kind->file || kind->blocking;
   f->kind = *kind;
   f->fd = fd;
   np_poll_init(&f->poll, on_poll);
-  int r = kind->file ? 0 : np_poll_add(l, &f->poll, fd, kind->blocking ? 0 : NP_READABLE, kind->blocking ? NP_POLL_LEVEL : 0);
+  int r = kind->file ? 0
+                     : np_poll_add(l, &f->poll, fd, kind->blocking ? 0 : NP_READABLE,
+                                   kind->blocking ? NP_POLL_LEVEL : 0);
   if (r == -EPERM) { /* /dev/null and its like */
     f->kind.file = f->t.readable = true;
     r = 0;

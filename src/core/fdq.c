@@ -26,8 +26,7 @@ int np_fdq_push(np_fdq *q, uint64_t end, const int *fds, int n) {
     q->trouble = -ENOMEM;
     return -ENOMEM;
   }
-  for (int i = 0; i < n; i++)
-    q->items[q->head + q->len++] = (struct np_fditem){ end, fds[i] };
+  for (int i = 0; i < n; i++) q->items[q->head + q->len++] = (struct np_fditem){end, fds[i]};
   return 0;
 }
 

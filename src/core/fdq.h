@@ -10,7 +10,7 @@ typedef struct np_fdq {
   struct np_fditem {
     uint64_t end;
     int fd;
-  } *items;
+  } * items;
   int head, len, cap;
   int trouble;      /* -EMFILE, -EMSGSIZE: the kernel dropped some (MSG_CTRUNC); reported once */
   unsigned dropped; /* closed because a plain read passed them; not yet warned of */

@@ -33,7 +33,9 @@ static void leave(np_stream *s, bool abort) {
 
 static void on_timer(np_timer *t) { leave(np_container(t, np_stream, timer), true); }
 
-static bool sent(const np_stream *s) { return np_stream_unsent(s) == 0 && (!s->fin || s->fin_sent); }
+static bool sent(const np_stream *s) {
+  return np_stream_unsent(s) == 0 && (!s->fin || s->fin_sent);
+}
 
 /* Nothing is left to wait for: the peer's end was seen, or it does not matter. */
 static bool over(np_stream *s) {
@@ -43,7 +45,7 @@ static bool over(np_stream *s) {
 
 static bool drop_input(np_stream *s) {
   bool any = false;
-  for (int i = 0; i < 32 && !s->eof && !s->rerror && s->t->readable; i++) {
+  for (int i = 0; i < 32 && !s->eof && !s->rerror && np_stream_may_read(s); i++) {
     char *p = np_scratch_take(s->obj.loop, &s->lease);
     ssize_t n = s->t->ops->read(s->t, p, NP_SCRATCH_SIZE);
     if (n == 0) s->eof = true;
@@ -53,20 +55,23 @@ static bool drop_input(np_stream *s) {
     if (q) np_fdq_done(q);
   }
   np_scratch_drop(s->obj.loop, &s->lease);
-  if (s->t->readable && !s->eof && !s->rerror) np_soon_add(s->obj.loop, &s->again);
+  if (np_stream_may_read(s) && !s->eof && !s->rerror) np_soon_add(s->obj.loop, &s->again);
   return any;
 }
 
 static void arm(np_stream *s) {
   np_loop *l = s->obj.loop;
   uint64_t idle = np_loop_now(l) + NP_LINGER_IDLE_MS * NP_MS;
-  if (np_timer_set(l, &s->timer, idle < s->linger_end_ns ? idle : s->linger_end_ns) < 0) s->rerror = -ENOMEM;
-  if (s->t->ops->want) s->t->ops->want(s->t, NP_READABLE | (np_stream_unsent(s) > 0 ? NP_WRITABLE : 0));
+  if (np_timer_set(l, &s->timer, idle < s->linger_end_ns ? idle : s->linger_end_ns) < 0)
+    s->rerror = -ENOMEM;
+  if (s->t->ops->want)
+    s->t->ops->want(s->t,
+                    NP_READABLE | (np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0));
 }
 
 void np_linger_event(np_stream *s) {
   size_t before = np_stream_unsent(s);
-  if (before > 0) np_stream_push_out(s, true);
+  if (np_stream_wants_out(s)) np_stream_push_out(s, true);
   bool moved = np_stream_unsent(s) != before;
   if (drop_input(s) || moved) arm(s);
   if (over(s)) leave(s, false);
@@ -95,8 +100,9 @@ int np_stream_close(np_stream *s) {
   bool simple = s->eof || s->rerror || !s->t->ops->lingers || !s->t->ops->lingers(s->t);
   if (!simple) s->fin = true;
   np_stream_push_out(s, true);
+  np_stream_settle(s, SIZE_MAX); /* the memory of a waiting writer goes with it */
   if (!simple && !over(s)) drop_input(s);
-  int code = s->werror;
+  int code = np_stream_error(s);
   if (over(s)) {
     np_stream_free(s, false);
     return code;
@@ -113,6 +119,7 @@ int np_stream_close(np_stream *s) {
   g->count++;
   np_loop_busy_add(l, 1);
   arm(s);
+  if (s->rerror) leave(s, true); /* no memory for its timer */
   return code;
 }
 

@@ -9,12 +9,12 @@
 
 typedef struct memt {
   np_transport t;
-  struct memt *peer;  /* NULL once it closed */
-  char *ring;         /* bytes for us to read */
+  struct memt *peer; /* NULL once it closed */
+  char *ring;        /* bytes for us to read */
   size_t cap, head, len;
-  bool ended;         /* the peer finished writing */
-  bool reset;         /* the peer aborted */
-  int events;         /* to be told */
+  bool ended; /* the peer finished writing */
+  bool reset; /* the peer aborted */
+  int events; /* to be told */
   np_later tell;
 } memt;
 
@@ -118,7 +118,11 @@ static bool mem_lingers(np_transport *t) {
 }
 
 static const np_transport_ops mem_ops = {
-  .name = "mem", .read = mem_read, .writev = mem_writev, .finish = mem_finish, .close = mem_close,
+  .name = "mem",
+  .read = mem_read,
+  .writev = mem_writev,
+  .finish = mem_finish,
+  .close = mem_close,
   .lingers = mem_lingers,
 };
 
@@ -133,7 +137,7 @@ static memt *new_end(np_loop *l, size_t cap) {
   m->cap = cap;
   m->t.ops = &mem_ops;
   m->t.loop = l;
-  m->t.writable = true;
+  m->t.writable = m->t.inside = true;
   np_later_init(&m->tell, on_tell);
   return m;
 }

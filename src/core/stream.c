@@ -50,9 +50,15 @@ static void move_from_scratch(np_stream *s) {
   }
 }
 
+static void start_over(np_stream *s, np_cond *conds, int n) {
+  for (int i = 0; i < n; i++) conds[i].scanned = conds[i].aux = conds[i].aux2 = 0;
+  s->at_cond = 0;
+  s->at_byte = 0;
+}
+
 /* The bytes of an answered condition move: it is checked again from its beginning. */
 static void forget_met(np_stream *s) {
-  for (int i = 0; s->met && i < s->nwant; i++) s->met[i].scanned = s->met[i].aux = s->met[i].aux2 = 0;
+  if (s->met) start_over(s, s->met, s->nwant);
   s->met = NULL;
 }
 
@@ -87,8 +93,10 @@ static char *place_for(np_stream *s, size_t hint, size_t *room) {
 /* One read of the transport. > 0, 0 end, -EAGAIN, or the failure, which is remembered. */
 static ssize_t fill(np_stream *s, const np_cond *c) {
   size_t room;
-  char *p = place_for(s, np_cond_hint(c), &room);
+  char *p = place_for(s, s->at_byte + np_cond_hint(c), &room);
   ssize_t n = p ? s->t->ops->read(s->t, p, room) : -ENOMEM;
+  /* A write that met the reset took the error with it, and reading now shows a proper end, which it was not. */
+  if (n == 0 && s->werror && s->werror != -EPIPE) n = s->werror;
   if (n > 0) s->in_len += (size_t)n;
   else if (n == 0) s->eof = true;
   else if (n != -EAGAIN) s->rerror = (int)n;
@@ -103,18 +111,18 @@ static ssize_t fill(np_stream *s, const np_cond *c) {
 static int check(np_stream *s, np_cond *conds, int n) {
   static const char none[1] = "";
   const char *p = s->in ? s->in + s->in_off : none;
-  size_t at = 0;
-  for (int i = 0; i < n; i++) {
-    np_cond *c = &conds[i];
-    int r = np_cond_check(c, p + at, s->in_len - at, s->eof);
+  for (; s->at_cond < n; s->at_cond++) {
+    np_cond *c = &conds[s->at_cond];
+    int r = np_cond_check(c, p + s->at_byte, s->in_len - s->at_byte, s->eof);
     if (r != 1) return r;
-    c->off += at;
-    at += c->take;
+    c->off += s->at_byte;
+    s->at_byte += c->take;
   }
   return 1;
 }
 
 static bool more_inside(np_stream *s) { return s->t->ops->pending && s->t->ops->pending(s->t) > 0; }
+bool np_stream_may_read(np_stream *s) { return s->t->readable || more_inside(s); }
 
 /* Reads until the conditions are answered or nothing is ready. As np_stream_read, 0 meaning wait. */
 static int answer(np_stream *s, np_cond *conds, int n) {
@@ -123,24 +131,28 @@ static int answer(np_stream *s, np_cond *conds, int n) {
     if (r != 0) return r;
     if (s->rerror) return s->rerror;
     np_assert(!s->eof);
-    if (!s->t->readable && !more_inside(s)) return 0;
+    if (!np_stream_may_read(s)) return 0;
     if (fills == FILLS_PER_TURN) {
       np_soon_add(s->obj.loop, &s->again);
       return 0;
     }
-    if (fill(s, &conds[n - 1]) == -EAGAIN && !more_inside(s)) return 0;
+    if (fill(s, &conds[s->at_cond]) == -EAGAIN && !more_inside(s)) return 0;
   }
 }
 
 /* What is queued while the transport is writable goes out when the slice ends: the kernel need not be told. */
 void np_stream_want_now(np_stream *s) {
-  int want = (s->want ? NP_READABLE : 0) | (np_stream_unsent(s) > 0 && !s->t->writable ? NP_WRITABLE : 0);
+  int want =
+    (s->want ? NP_READABLE : 0) | (np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0);
   if (s->t->ops->want) s->t->ops->want(s->t, want);
 }
 
 int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data) {
   int r = 1;
-  if (s->met != conds) r = answer(s, conds, n);
+  if (s->met != conds) {
+    start_over(s, conds, n);
+    r = answer(s, conds, n);
+  }
   s->met = NULL;
   *data = s->in ? s->in + s->in_off : "";
   s->want = r == 0 ? conds : NULL;
@@ -172,10 +184,10 @@ static void on_again(np_later *w) {
   if (s->werror && (s->write_waits || s->flush_waits)) np_stream_push_out(s, false);
 }
 
-void np_stream_read_abort(np_stream *s) {
-  s->want = s->met = NULL;
-  np_later_remove(&s->again);
-}
+void np_stream_read_abort(np_stream *s) { s->want = s->met = NULL; }
+
+/* The position in the stream of the first unread byte; bytes put back may lie before its beginning. */
+static int64_t position(const np_stream *s) { return (int64_t)s->t->in_total - (int64_t)s->in_len; }
 
 void np_stream_consume(np_stream *s, size_t n) {
   np_assert(n <= s->in_len);
@@ -183,7 +195,7 @@ void np_stream_consume(np_stream *s, size_t n) {
   s->in_len -= n;
   s->met = NULL;
   struct np_fdq *q = np_transport_fdq(s->t);
-  if (q && q->len > 0) np_fdq_drop(q, s->t->in_total - s->in_len);
+  if (q && q->len > 0 && position(s) > 0) np_fdq_drop(q, (uint64_t)position(s));
   if (s->in_len > 0) return;
   if (leased(s)) {
     s->in = NULL;
@@ -228,13 +240,13 @@ static void on_transport(np_transport *t, int events) {
     return;
   }
   if (events & NP_READABLE) read_event(s);
-  if ((events & NP_WRITABLE) && np_stream_unsent(s) > 0) np_stream_push_out(s, false);
+  if ((events & NP_WRITABLE) && np_stream_wants_out(s)) np_stream_push_out(s, false);
 }
 
 static void on_flush(np_later *w) { np_stream_push_out(np_container(w, np_stream, flush), false); }
 
 static int describe(np_object *o, char *buf, size_t size);
-static const np_objtype stream_type = { "stream", describe };
+static const np_objtype stream_type = {"stream", describe};
 
 int np_stream_new(np_loop *l, np_transport *t, np_stream **out) {
   np_stream *s = calloc(1, sizeof *s);
@@ -317,14 +329,13 @@ void np_stream_set_transport(np_stream *s, np_transport *t) {
 size_t np_stream_barrier(np_stream *s) {
   struct np_fdq *q = np_transport_fdq(s->t);
   if (!q || q->len == 0) return SIZE_MAX;
-  return (size_t)(q->items[q->head].end - (s->t->in_total - s->in_len));
+  return (size_t)((int64_t)q->items[q->head].end - position(s));
 }
 
 int np_stream_take_fds(np_stream *s, int *fds, int max) {
   struct np_fdq *q = np_transport_fdq(s->t);
   int n = np_fdq_first(q);
-  if (n > max) np_fdq_drop(q, q->items[q->head].end), q->dropped -= (unsigned)n;
-  else np_fdq_take(q, fds, n);
+  if (n <= max) np_fdq_take(q, fds, n);
   return n;
 }
 
@@ -349,6 +360,7 @@ size_t np_stream_out(const np_stream *s) { return np_stream_unsent(s); }
 uint64_t np_stream_total_in(const np_stream *s) { return s->t->in_total; }
 uint64_t np_stream_total_out(const np_stream *s) { return s->out_total; }
 int np_stream_fd(const np_stream *s) { return s->t->ops->fd ? s->t->ops->fd(s->t) : -1; }
+bool np_stream_inside(const np_stream *s) { return s->t->inside; }
 np_loop *np_stream_loop(const np_stream *s) { return s->obj.loop; }
 np_object *np_stream_object(np_stream *s) { return &s->obj; }
 np_stream *np_stream_of(np_object *o) {
@@ -357,6 +369,7 @@ np_stream *np_stream_of(np_object *o) {
 
 static int describe(np_object *o, char *buf, size_t size) {
   np_stream *s = np_container(o, np_stream, obj);
-  return snprintf(buf, size, "%s in=%zu out=%zu%s%s%s", s->t->ops->name, s->in_len, np_stream_unsent(s),
-                  s->want ? " reading" : "", s->fn ? "" : " lingering", s->werror || s->rerror ? " failed" : "");
+  return snprintf(buf, size, "%s in=%zu out=%zu%s%s%s", s->t->ops->name, s->in_len,
+                  np_stream_unsent(s), s->want ? " reading" : "", s->fn ? "" : " lingering",
+                  s->werror || s->rerror ? " failed" : "");
 }

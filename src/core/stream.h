@@ -13,17 +13,20 @@ typedef struct np_stream np_stream;
 
 /* Sizes, each with its reason. */
 enum {
-  NP_LINE_MAX = 64 << 10,    /* a delimited read: a peer must not fill memory with a line without an end */
+  NP_LINE_MAX =
+    64 << 10, /* a delimited read: a peer must not fill memory with a line without an end */
   NP_READ_MAX = 16 << 20,    /* a counted or read-all: the largest single frame by default */
   NP_WRITE_HIGH = 256 << 10, /* write waits above: a few round trips of a fast peer */
-  NP_WRITE_LOW = 64 << 10,   /* and goes on below: not woken for each segment the peer acknowledges */
-  NP_WRITE_DIRECT = 16 << 10 /* pieces from here on go out from the caller's memory: copying would cost more */
+  NP_WRITE_LOW = 64 << 10, /* and goes on below: not woken for each segment the peer acknowledges */
+  NP_WRITE_DIRECT =
+    16 << 10 /* pieces from here on go out from the caller's memory: copying would cost more */
 };
 
 /* What the owner is told; never from inside a call of the stream. */
 enum {
-  NP_STREAM_READ = 1,  /* the awaited condition can be answered: call np_stream_read again */
-  NP_STREAM_WRITE = 2, /* the waiting write or flush can be answered: call np_stream_write_end again */
+  NP_STREAM_READ = 1, /* the awaited condition can be answered: call np_stream_read again */
+  NP_STREAM_WRITE =
+    2, /* the waiting write or flush can be answered: call np_stream_write_end again */
 };
 typedef void np_stream_fn(void *owner, int what);
 
@@ -56,11 +59,12 @@ int np_stream_unread(np_stream *s, const char *p, size_t n);
  * NP_WRITE_HIGH; NP_STREAM_WRITE tells when to call np_stream_write_end, and until it returned or the
  * stream was broken the memory of the pieces must stay where it is. */
 int np_stream_write(np_stream *s, const struct iovec *iov, int n);
-int np_stream_write_shared(np_stream *s, np_payload *p); /* the same for counted bytes; takes its own count */
-int np_stream_write_end(np_stream *s);                /* 0 done, 1 wait again, or the failure */
-int np_stream_flush(np_stream *s);                    /* 0 the kernel has everything, 1 wait for NP_STREAM_WRITE */
-void np_stream_write_abort(np_stream *s, int code);   /* a waiting write is ended: breaks the stream with code */
-void np_stream_flush_abort(np_stream *s);             /* a waiting flush is withdrawn: nothing breaks */
+int np_stream_write_shared(np_stream *s,
+                           np_payload *p); /* the same for counted bytes; takes its own count */
+int np_stream_write_end(np_stream *s);     /* 0 done, 1 wait again, or the failure */
+int np_stream_flush(np_stream *s); /* 0 the kernel has everything, 1 wait for NP_STREAM_WRITE */
+void np_stream_write_abort(np_stream *s,
+                           int code); /* a waiting write is ended: breaks the stream with code */
 
 /* Half-close: what is queued goes out, then FIN. 0 or the failure; idempotent. */
 int np_stream_shutdown(np_stream *s);
@@ -83,24 +87,27 @@ np_transport *np_stream_transport(np_stream *s);
 void np_stream_set_transport(np_stream *s, np_transport *t);
 
 /* Descriptors that came with the bytes (AF_UNIX). The bytes before the first barrier, then the descriptors there. */
-size_t np_stream_barrier(np_stream *s);              /* unread bytes up to it; SIZE_MAX: no descriptors pending */
-int np_stream_take_fds(np_stream *s, int *fds, int max); /* the number at the barrier (> max: all were closed, the
-                                                            number is what came); to be called when it is reached */
-int np_stream_fd_trouble(np_stream *s);              /* once: -EMFILE or -EMSGSIZE if the kernel dropped some */
-unsigned np_stream_fds_dropped(np_stream *s);        /* descriptors closed because plain reads passed them */
+size_t np_stream_barrier(
+  np_stream *s); /* unread bytes up to it; SIZE_MAX: no descriptors pending */
+/* Moves the descriptors at the barrier out: their number (> max: none was taken). To be called when it is reached. */
+int np_stream_take_fds(np_stream *s, int *fds, int max);
+int np_stream_fd_trouble(np_stream *s); /* once: -EMFILE or -EMSGSIZE if the kernel dropped some */
+unsigned np_stream_fds_dropped(
+  np_stream *s); /* descriptors closed because plain reads passed them */
 
 /* Sends all of p[0..n) with descriptors on its first byte, bypassing the queue, which must be empty. > 0: bytes
  * taken (the descriptors went with them), -EAGAIN: wait for NP_STREAM_WRITE (np_stream_flush), or a failure. */
 ssize_t np_stream_send_fds(np_stream *s, const char *p, size_t n, const int *fds, int nfds);
 
 /* State. */
-int np_stream_error(const np_stream *s);      /* 0 or the failure */
-bool np_stream_ended(const np_stream *s);     /* the peer's end was read */
-size_t np_stream_in(const np_stream *s);      /* unread bytes here */
-size_t np_stream_out(const np_stream *s);     /* queued bytes */
+int np_stream_error(const np_stream *s);  /* 0 or the failure */
+bool np_stream_ended(const np_stream *s); /* the peer's end was read */
+size_t np_stream_in(const np_stream *s);  /* unread bytes here */
+size_t np_stream_out(const np_stream *s); /* queued bytes */
 uint64_t np_stream_total_in(const np_stream *s);
 uint64_t np_stream_total_out(const np_stream *s);
-int np_stream_fd(const np_stream *s);         /* -1: none */
+int np_stream_fd(const np_stream *s);      /* -1: none */
+bool np_stream_inside(const np_stream *s); /* no event from outside this process concerns it */
 np_loop *np_stream_loop(const np_stream *s);
 np_object *np_stream_object(np_stream *s);
 np_stream *np_stream_of(np_object *o); /* the stream that o is, or NULL: it is something else */

@@ -38,7 +38,7 @@ static void append(np_stream *s, np_chunk *c) {
 static np_chunk *new_chunk(np_stream *s, size_t cap) {
   np_chunk *c = malloc(sizeof *c + cap);
   if (!c) return NULL;
-  *c = (np_chunk){ .cap = cap };
+  *c = (np_chunk){.cap = cap};
   c->p = c->data;
   append(s, c);
   return c;
@@ -107,7 +107,7 @@ static size_t sent_chunks(np_stream *s, size_t n) {
 static int gather(np_stream *s, struct iovec *v, int max) {
   int n = 0;
   for (np_chunk *c = s->out; c && n < max; c = c->next)
-    v[n++] = (struct iovec){ (char *)c->p + c->off, c->len - c->off };
+    v[n++] = (struct iovec){(char *)c->p + c->off, c->len - c->off};
   return n;
 }
 
@@ -156,9 +156,9 @@ static void finish(np_stream *s) {
   else if (r != -EAGAIN) write_failed(s, r);
 }
 
-/* The waiting writer's rest is small enough to be copied: its memory becomes free. */
-static void settle_ext(np_stream *s) {
-  if (s->ext_len == 0 || s->ext_len > NP_WRITE_LOW) return;
+/* Copies the waiting writer's rest, if it has at most `most` bytes: its memory becomes free. */
+void np_stream_settle(np_stream *s, size_t most) {
+  if (s->ext_len == 0 || s->ext_len > most) return;
   if (copy_all(s, s->ext, s->ext_at, s->ext_n) < 0) write_failed(s, -ENOMEM);
   else drop_ext(s);
 }
@@ -174,7 +174,7 @@ void np_stream_push_out(np_stream *s, bool quiet) {
     drop_ext(s);
     finish(s);
   } else {
-    settle_ext(s);
+    np_stream_settle(s, NP_WRITE_LOW);
   }
   np_stream_want_now(s);
   if (quiet || !s->fn) return;
@@ -189,7 +189,7 @@ void np_stream_push_out(np_stream *s, bool quiet) {
 /* Pieces that the kernel did not take: copied if few, else left where they are while the writer waits. */
 static int keep_rest(np_stream *s, const struct iovec *iov, int at, int n) {
   size_t rest = pieces_len(iov, at, n);
-  if (rest + s->out_len <= NP_WRITE_LOW) return copy_all(s, iov, at, n);
+  if (rest + s->out_len <= NP_WRITE_HIGH) return copy_all(s, iov, at, n);
   s->ext = malloc((size_t)(n - at) * sizeof *iov);
   if (!s->ext) return -ENOMEM;
   memcpy(s->ext, iov + at, (size_t)(n - at) * sizeof *iov);
@@ -203,10 +203,11 @@ static int write_direct(np_stream *s, const struct iovec *iov, int n) {
   struct iovec few[IOV_AT_ONCE];
   struct iovec *v = n <= IOV_AT_ONCE ? few : malloc((size_t)n * sizeof *v);
   if (!v) return -ENOMEM;
-  memcpy(v, iov, (size_t)n * sizeof *v);
-  int at = 0;
-  int r = send_all(s, v, &at, n);
-  if (r == -EAGAIN) r = keep_rest(s, v, at, n);
+  int at = 0, k = 0;
+  for (int i = 0; i < n; i++) /* without the empty ones: a writev of nothing says nothing */
+    if (iov[i].iov_len > 0) v[k++] = iov[i];
+  int r = send_all(s, v, &at, k);
+  if (r == -EAGAIN) r = keep_rest(s, v, at, k);
   if (v != few) free(v);
   if (r < 0) write_failed(s, r);
   else np_stream_want_now(s);
@@ -235,6 +236,9 @@ int np_stream_write(np_stream *s, const struct iovec *iov, int n) {
 int np_stream_write_shared(np_stream *s, np_payload *p) {
   if (s->werror) return s->werror;
   if (s->fin) return -EPIPE;
+  if (p->len == 0) return 0;
+  np_stream_settle(s, SIZE_MAX); /* a write that waits goes first, whole */
+  if (s->werror) return s->werror;
   np_chunk *c = new_chunk(s, 0);
   if (!c) return -ENOMEM;
   p->refs++;
@@ -266,8 +270,6 @@ void np_stream_write_abort(np_stream *s, int code) {
   np_stream_fail(s, code);
 }
 
-void np_stream_flush_abort(np_stream *s) { s->flush_waits = false; }
-
 int np_stream_shutdown(np_stream *s) {
   if (s->werror) return s->werror;
   s->fin = true;
@@ -278,13 +280,12 @@ int np_stream_shutdown(np_stream *s) {
 ssize_t np_stream_send_fds(np_stream *s, const char *p, size_t n, const int *fds, int nfds) {
   if (s->werror) return s->werror;
   if (s->fin) return -EPIPE;
-  if (!np_transport_fdq(s->t)) return -EOPNOTSUPP;
-  if (np_stream_unsent(s) > 0) return -EAGAIN;
-  ssize_t r = np_transport_send_fds(s->t, p, n, fds, nfds);
+  if (!s->t->ops->send_fds) return -EOPNOTSUPP;
+  ssize_t r = np_stream_unsent(s) > 0 ? -EAGAIN : s->t->ops->send_fds(s->t, p, n, fds, nfds);
   if (r > 0) s->out_total += (uint64_t)r;
   if (r == -EAGAIN) {
     s->flush_waits = true;
-    if (s->t->ops->want) s->t->ops->want(s->t, NP_WRITABLE | (s->want ? NP_READABLE : 0));
+    np_stream_want_now(s);
   }
   return r;
 }

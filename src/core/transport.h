@@ -44,6 +44,10 @@ typedef struct np_transport_ops {
 
   /* Gives the descriptor away and frees the transport; NULL: cannot be taken (-EOPNOTSUPP). */
   int (*take)(np_transport *t);
+
+  /* AF_UNIX: the queue of descriptors that came with the bytes, and sending some. NULL: carries none. */
+  struct np_fdq *(*fdq)(np_transport *t);
+  ssize_t (*send_fds)(np_transport *t, const char *p, size_t n, const int *fds, int nfds);
 } np_transport_ops;
 
 struct np_transport {
@@ -53,6 +57,7 @@ struct np_transport {
   void *above;                                 /* the stream or layer on top */
   bool readable, writable;                     /* worth trying */
   bool peer_done;                              /* the peer's end was seen (FIN, close) */
+  bool inside;                                 /* only this process moves its bytes */
   uint64_t in_total;                           /* bytes read so far */
 };
 
@@ -64,6 +69,7 @@ typedef struct np_fdkind {
   bool file;        /* never polls: always ready */
   bool blocking;    /* 0, 1, 2: left in blocking mode, asked by poll(2) before each call */
   bool restore;     /* O_NONBLOCK was not set when it came to us: take and close put that back */
+  bool write_only;  /* a pipe's writing end: finishing is closing */
 } np_fdkind;
 
 /* Asks the kernel what fd is and prepares it (non-blocking, except 0, 1, 2). 0; -EPROTOTYPE: a socket that is not a
@@ -73,9 +79,10 @@ int np_fdkind_of(int fd, np_fdkind *out);
 /* Assumes ownership of fd, also on failure. */
 int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **out);
 
-/* The descriptors that came with bytes of an AF_UNIX transport; NULL before the first. */
-struct np_fdq *np_transport_fdq(np_transport *t);
-ssize_t np_transport_send_fds(np_transport *t, const char *p, size_t n, const int *fds, int nfds);
+/* The descriptors that came with the bytes; NULL: this transport carries none. */
+static inline struct np_fdq *np_transport_fdq(np_transport *t) {
+  return t->ops->fdq ? t->ops->fdq(t) : NULL;
+}
 
 /* A connected pair of memory transports (core/mem.c), each direction holding at most `cap` bytes. */
 int np_transport_mem(np_loop *l, size_t cap, np_transport *out[2]);

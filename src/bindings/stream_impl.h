@@ -1,0 +1,78 @@
+/* The inside of stream objects, for stream.c (making, ending, fields), stream_read.c and stream_write.c alone. */
+#ifndef NP_BINDING_STREAM_IMPL_H
+#define NP_BINDING_STREAM_IMPL_H
+
+#include <netinet/in.h>
+
+#include "bindings/lua_util.h"
+#include "bindings/select.h"
+#include "bindings/stream.h"
+#include "bindings/task.h"
+
+/* What uses a stream whole for a while, in the place of its readers and writers (net.pipe). */
+typedef struct np_holder {
+  const char *doing;                   /* "piping" */
+  void (*closed)(struct np_holder *h); /* a stream is about to be closed: let go of it */
+} np_holder;
+
+/* Whoever waits is one pointer per direction.  The pointer stays until the woken task has run: between waking and
+ * running, nobody else may begin to read or write. */
+typedef struct stream {
+  const np_type *type;
+  np_stream *s;             /* NULL: closed */
+  np_task *reader, *writer; /* who waits or was woken; NULL: nobody */
+  bool reader_woken, writer_woken;
+  bool warned_fds;
+  uint8_t peer_len; /* 0: the kernel is asked */
+  uint8_t streak;   /* failures in a row that came at once */
+  struct sockaddr_in6
+    peer;              /* of an accepted connection, also of AF_INET: known after a reset too */
+  np_node turns;       /* np_waiter.node: writers whose turn comes after the present one */
+  np_node flushers;    /* np_waiter.node */
+  np_holder *holder;   /* NULL: free */
+  uint64_t timeout_ns; /* default of each call; NP_NEVER */
+  uint64_t read_by_ns; /* deadline of the present read */
+  size_t line_max, read_max;
+  np_cond cond; /* of a read with one condition */
+} stream;
+
+extern const np_type np_stream_type;
+
+/* Methods, called from Lua. */
+int np_f_read(lua_State *L);
+int np_f_lines(lua_State *L);
+int np_f_messages(lua_State *L);
+int np_f_recv(lua_State *L);
+int np_f_peek(lua_State *L);
+int np_f_read_until(lua_State *L);
+int np_f_unread(lua_State *L);
+int np_f_unpack(lua_State *L);
+int np_f_write(lua_State *L);
+int np_f_flush(lua_State *L);
+int np_f_send(lua_State *L);
+
+static inline stream *np_stream_self(lua_State *L) {
+  return np_check_object(L, 1, &np_stream_type);
+}
+
+/* The failure triple, "what name: text"; "closed" for a closed stream. */
+int np_stream_failed(lua_State *L, stream *u, int code, const char *what);
+int np_stream_describe(void *obj, char *buf, size_t size);
+/* The owner callback of the core's streams, for who borrowed one and gives it back. */
+void np_stream_on_event(void *owner, int what);
+/* Raises if another task reads, writes or holds the stream. */
+void np_stream_check_free(lua_State *L, stream *u);
+int np_stream_busy(lua_State *L, stream *u,
+                   const char *doing); /* raises "another task is already ..." */
+/* Pushes the name for messages. */
+const char *np_stream_name(lua_State *L, stream *u);
+
+/* The instant that the options at idx (0: none) and the stream's default mean for a call that begins now. */
+uint64_t np_stream_deadline(lua_State *L, stream *u, int idx);
+/* The same for a table of `timeout` as the last argument, which is removed. */
+uint64_t np_stream_take_options(lua_State *L, stream *u);
+
+/* Wakes every flusher and whoever else waits for room in the output queue. */
+void np_stream_poke_flushers(stream *u);
+
+#endif

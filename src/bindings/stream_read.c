@@ -1,0 +1,289 @@
+/* Streams for Lua: reading.  A call becomes a condition (core/cond.h); the core tells when it is met, and the frame is
+ * taken from where it lies.  Results follow Lua's io library. */
+#include <string.h>
+
+#include "bindings/codec.h"
+#include "bindings/descriptor.h"
+#include "bindings/stream_impl.h"
+#include "core/cmsg.h"
+#include "core/fdq.h"
+
+static void read_abort(np_task *t, void *obj) {
+  stream *u = obj;
+  (void)t;
+  u->reader = NULL;
+  if (u->s) np_stream_read_abort(u->s);
+}
+
+static const np_waitkind read_wait = {"read", true, read_abort, np_stream_describe, false};
+/* Only tasks of this process can end it: two that wait for each other are a deadlock. */
+static const np_waitkind read_wait_inside = {"read", false, read_abort, np_stream_describe, false};
+
+/* How a read ends: failures raise (iterators), descriptors come along; above CTX_SHIFT the number of conditions. */
+enum { CTX_RAISE = 1, CTX_FDS = 2, CTX_SHIFT = 4 };
+
+/* ---- results ---- */
+
+static int read_failed(lua_State *L, stream *u, int code, int ctx) {
+  if (code == NP_COND_END) {
+    lua_pushnil(L);
+    return ctx & CTX_RAISE ? 1 : np_done(L, 1);
+  }
+  if (!(ctx & CTX_RAISE)) return np_stream_failed(L, u, code, "read");
+  if (!u->s || code == NP_ECLOSED) return lua_pushnil(L), 1;
+  return np_raise(L, code, "read %s", np_stream_name(L, u));
+}
+
+static void warn_dropped(lua_State *L, stream *u) {
+  unsigned n = np_stream_fds_dropped(u->s);
+  if (np_likely(n == 0) || u->warned_fds) return;
+  u->warned_fds = true;
+  lua_pushfstring(L, "neap: %d descriptor%s on %s closed: a plain read passed %s", (int)n,
+                  n == 1 ? "" : "s", np_stream_name(L, u), n == 1 ? "it" : "them");
+  lua_warning(L, lua_tostring(L, -1), 0);
+  lua_pop(L, 2);
+}
+
+static int push_frames(lua_State *L, stream *u, np_cond *conds, int n, const char *data, int ctx) {
+  int pushed = 0;
+  size_t take = 0;
+  luaL_checkstack(L, n + 4, "too many formats");
+  for (int i = 0; i < n; i++) {
+    int k = np_push_frame(L, &conds[i], data + conds[i].off);
+    if (np_unlikely(k < 0)) return read_failed(L, u, k, ctx);
+    pushed += k;
+    take += conds[i].take;
+  }
+  np_stream_consume(u->s, take);
+  u->streak = 0;
+  warn_dropped(L, u);
+  return np_done(L, pushed);
+}
+
+/* The bytes up to the first barrier and the descriptors there.  More of them than asked for: all stays as it is. */
+static int push_fds(lua_State *L, stream *u, np_cond *c, const char *data, int ctx) {
+  int fds[NP_FDS_MAX], max = (int)lua_tointeger(L, 2), n = 0, trouble = np_stream_fd_trouble(u->s);
+  if (trouble) return read_failed(L, u, trouble, ctx);
+  size_t barrier = np_stream_barrier(u->s);
+  size_t len = np_min(c->len, barrier);
+  lua_pushlstring(L, data, len);
+  if (len == barrier) n = np_stream_take_fds(u->s, fds, max);
+  if (n > max)
+    return np_fail_text(L, "EMSGSIZE", "recv %s: %d descriptors came, at most %d are asked for",
+                        np_stream_name(L, u), n, max);
+  np_stream_consume(u->s, len);
+  np_push_descriptors(L, fds, n);
+  u->streak = 0;
+  return np_done(L, 2);
+}
+
+/* ---- waiting ---- */
+
+static int k_read(lua_State *L, int status, lua_KContext ctx) {
+  stream *u = lua_touserdata(L, 1);
+  int woken = 0;
+  if (status == LUA_YIELD) {
+    woken = np_woken(L);
+    if (woken == 0) u->reader = NULL; /* it was this task, woken */
+  }
+  if (!u->s) return read_failed(L, u, NP_ECLOSED, (int)ctx);
+  /* Its time ran out, and before it could say so another task has begun to read. */
+  if (np_unlikely(u->reader || u->holder)) return read_failed(L, u, woken, (int)ctx);
+  int n = (int)(ctx >> CTX_SHIFT);
+  np_cond *conds = n == 1 ? &u->cond : lua_touserdata(L, 2);
+  const char *data;
+  int r = np_stream_read(u->s, conds, n, &data);
+  if (np_likely(r == 1))
+    return ctx & CTX_FDS ? push_fds(L, u, conds, data, (int)ctx)
+                         : push_frames(L, u, conds, n, data, (int)ctx);
+  if (r < 0) return read_failed(L, u, r, (int)ctx);
+  if (woken) {
+    np_stream_read_abort(u->s);
+    return read_failed(L, u, woken, (int)ctx);
+  }
+  u->reader = np_task_of(L);
+  u->reader_woken = false;
+  return np_wait(L, np_stream_inside(u->s) ? &read_wait_inside : &read_wait, u, u->read_by_ns, ctx,
+                 k_read);
+}
+
+static int start_read(lua_State *L, int n, int ctx, const char *what) {
+  np_op_begin(L, what);
+  return k_read(L, LUA_OK, n << CTX_SHIFT | ctx);
+}
+
+/* The first check of every read: the condition in the object is in use while somebody waits with it. */
+static stream *reader(lua_State *L) {
+  stream *u = np_stream_self(L);
+  if (np_unlikely(u->reader || u->holder))
+    np_stream_busy(L, u, u->holder ? u->holder->doing : "reading");
+  return u;
+}
+
+/* ---- formats ---- */
+
+static size_t check_count(lua_State *L, int arg, lua_Integer def) {
+  lua_Integer n = luaL_optinteger(L, arg, def);
+  luaL_argcheck(L, n >= 0, arg, "a count of bytes cannot be negative");
+  return (size_t)n;
+}
+
+static void format_cond(lua_State *L, stream *u, int arg, np_cond *c) {
+  *c = (np_cond){.max = u->line_max};
+  if (lua_type(L, arg) == LUA_TNUMBER) {
+    *c = (np_cond){.kind = NP_COND_COUNT, .need = check_count(L, arg, 0), .max = u->read_max};
+    return;
+  }
+  if (lua_isuserdata(L, arg) && np_codec_cond(L, arg, c)) return;
+  const char *f = luaL_checkstring(L, arg);
+  if (*f == '*') f++;
+  switch (*f) {
+  case 'l': c->kind = NP_COND_LINE; return;
+  case 'L': c->kind = NP_COND_LINE_EOL; return;
+  case 'n': c->kind = NP_COND_NUMBER; return;
+  case 'a':
+    c->kind = NP_COND_ALL;
+    c->max = u->read_max;
+    return;
+  default: luaL_argerror(L, arg, "invalid format (l, L, a, n, a count or a codec)");
+  }
+}
+
+/* Formats at 2..top become conditions; several are put at index 2, below the formats, which they refer to. */
+static int parse_formats(lua_State *L, stream *u) {
+  int n = lua_gettop(L) - 1;
+  if (n <= 0) {
+    u->cond = (np_cond){.kind = NP_COND_LINE, .max = u->line_max};
+    return 1;
+  }
+  if (n == 1) {
+    format_cond(L, u, 2, &u->cond);
+    return 1;
+  }
+  np_cond *conds = lua_newuserdatauv(L, (size_t)n * sizeof *conds, 0);
+  for (int i = 0; i < n; i++) format_cond(L, u, 2 + i, &conds[i]);
+  lua_insert(L, 2);
+  return n;
+}
+
+/* read([fmt...][, {timeout = s}]): a value per format, all or none: "l" (default), "L", "a", "n", a count, or a codec.
+ * nil at the end; nil, message, code: ETIMEDOUT (the bytes stay), EMSGSIZE (past line_max or read_max; they stay),
+ * ECANCELED (closed), EPIPE (the end inside a record), or what the kernel said. */
+int np_f_read(lua_State *L) {
+  stream *u = reader(L);
+  u->read_by_ns = np_stream_take_options(L, u);
+  return start_read(L, parse_formats(L, u), 0, "read");
+}
+
+/* Upvalues: the stream, the number of formats, the formats. */
+static int lines_next(lua_State *L) {
+  lua_settop(L, 0);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  stream *u = reader(L);
+  int nfmt = (int)lua_tointeger(L, lua_upvalueindex(2));
+  luaL_checkstack(L, nfmt + 4, "too many formats");
+  for (int i = 0; i < nfmt; i++) lua_pushvalue(L, lua_upvalueindex(3 + i));
+  u->read_by_ns = np_stream_deadline(L, u, 0);
+  return start_read(L, parse_formats(L, u), CTX_RAISE, "lines");
+}
+
+/* lines([fmt...]): iterator of read(fmt...).  Ends at the end and when our side closes; raises failures. */
+int np_f_lines(lua_State *L) {
+  stream *u = np_stream_self(L);
+  int nfmt = lua_gettop(L) - 1;
+  luaL_argcheck(L, nfmt <= 250, 252, "too many formats");
+  for (int i = 2; i <= nfmt + 1; i++) {
+    np_cond c;
+    format_cond(L, u, i, &c);
+  }
+  lua_pushinteger(L, nfmt);
+  lua_insert(L, 2);
+  lua_pushcclosure(L, lines_next, nfmt + 2);
+  return 1;
+}
+
+/* messages(codec): iterator of the codec's messages, as lines(codec). */
+int np_f_messages(lua_State *L) {
+  np_cond c;
+  lua_settop(L, 2);
+  if (!np_codec_cond(L, 2, &c)) return luaL_typeerror(L, 2, "codec");
+  return np_f_lines(L);
+}
+
+static const char *const recv_options[] = {"timeout", "fds", NULL};
+
+/* recv([max][, {timeout = s, fds = n}]): what is there, at least one byte, at most max.  With fds: the bytes up to the
+ * first descriptors and a list of these, to be closed; EMSGSIZE if more than n came (all stays), once EMFILE or EMSGSIZE
+ * if the kernel had to drop some (the bytes stay). */
+int np_f_recv(lua_State *L) {
+  stream *u = reader(L);
+  int opt = lua_istable(L, 2) ? 2 : 3;
+  np_check_options(L, opt, recv_options);
+  bool all = opt == 2 || lua_isnoneornil(L, 2);
+  size_t max = all ? 0 : check_count(L, 2, 0);
+  luaL_argcheck(L, all || max > 0, 2, "cannot receive 0 bytes");
+  lua_Integer fds = np_opt_integer(L, opt, "fds", 0, 0, NP_FDS_MAX);
+  u->read_by_ns = np_stream_deadline(L, u, opt);
+  u->cond = (np_cond){.kind = NP_COND_ANY, .need = max, .max = SIZE_MAX};
+  lua_settop(L, 1);
+  if (fds == 0) return start_read(L, 1, 0, "recv");
+  lua_pushinteger(L, fds);
+  return start_read(L, 1, CTX_FDS, "recv");
+}
+
+/* read_until(delim[, max][, opts]): the bytes before delim, which is taken; the rest at the end; EMSGSIZE past max
+ * (line_max). */
+int np_f_read_until(lua_State *L) {
+  stream *u = reader(L);
+  u->read_by_ns = np_stream_take_options(L, u);
+  size_t len;
+  const char *delim = luaL_checklstring(L, 2, &len);
+  luaL_argcheck(L, len > 0, 2, "an empty delimiter is everywhere");
+  size_t max = check_count(L, 3, (lua_Integer)u->line_max);
+  u->cond = (np_cond){.kind = NP_COND_DELIM, .delim = delim, .delim_len = len, .max = max};
+  lua_settop(L, 2);
+  return start_read(L, 1, 0, "read_until");
+}
+
+/* unpack(fmt[, opts]): the values of one string.pack record; EPIPE if the end comes inside it, EBADMSG for an integer
+ * that does not fit. */
+int np_f_unpack(lua_State *L) {
+  stream *u = reader(L);
+  u->read_by_ns = np_stream_take_options(L, u);
+  size_t len;
+  const char *bad, *fmt = luaL_checklstring(L, 2, &len);
+  lua_settop(L, 2);
+  np_packitem *items = lua_newuserdatauv(L, NP_PACK_ITEMS_MAX * sizeof *items, 0);
+  int n = np_pack_compile(fmt, items, &bad);
+  if (n == -E2BIG) luaL_argerror(L, 2, "too many items");
+  if (n < 0) luaL_argerror(L, 2, lua_pushfstring(L, "bad pack format at '%s'", bad));
+  u->cond = (np_cond){.kind = NP_COND_PACK,
+                      .items = items,
+                      .nitems = n,
+                      .max = u->read_max,
+                      .delim = fmt,
+                      .delim_len = len};
+  return start_read(L, 1, 0, "unpack");
+}
+
+/* peek([n][, opts]): the next n bytes (1), fewer at the end, without taking them; 0: all that is here, at least one. */
+int np_f_peek(lua_State *L) {
+  stream *u = reader(L);
+  u->read_by_ns = np_stream_take_options(L, u);
+  size_t n = check_count(L, 2, 1);
+  lua_settop(L, 1);
+  u->cond = (np_cond){.kind = NP_COND_PEEK, .need = n, .max = u->read_max};
+  return start_read(L, 1, 0, "peek");
+}
+
+/* unread(s): puts bytes before the unread ones; the stream. Raises if read_max would be passed. */
+int np_f_unread(lua_State *L) {
+  stream *u = reader(L);
+  size_t n;
+  const char *p = luaL_checklstring(L, 2, &n);
+  if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "unread");
+  luaL_argcheck(L, n + np_stream_in(u->s) <= u->read_max, 2, "more unread bytes than read_max");
+  if (np_stream_unread(u->s, p, n) < 0) return luaL_error(L, "not enough memory");
+  lua_settop(L, 1);
+  return 1;
+}

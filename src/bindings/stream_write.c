@@ -1,0 +1,227 @@
+/* Streams for Lua: writing.  One task writes at a time; the others stand in a queue of turns, so whole writes never
+ * interleave, and a turn is handed over by name: whoever comes later cannot take it. */
+#include <string.h>
+
+#include "bindings/descriptor.h"
+#include "bindings/stream_impl.h"
+
+enum { PIECES_MAX = 16 };
+
+void np_stream_poke_flushers(stream *u) {
+  while (np_node_linked(&u->flushers)) np_waiter_poke(np_waiter_first(&u->flushers));
+}
+
+/* The present writer is done: the next one in the queue is the writer from now on, and is woken. */
+static void hand_over(stream *u) {
+  np_waiter *next = np_waiter_first(&u->turns);
+  u->writer = next ? next->task : NULL;
+  u->writer_woken = next != NULL;
+  if (next) np_waiter_poke(next);
+}
+
+static void turn_abort(np_task *t, void *obj) { np_waiter_forget(t, obj); }
+
+static void write_abort(np_task *t, void *obj) {
+  stream *u = obj;
+  if (u->s) np_stream_write_abort(u->s, np_task_cause(t));
+  hand_over(u);
+}
+
+static void send_abort(np_task *t, void *obj) {
+  (void)t;
+  hand_over(obj);
+}
+
+static const np_waitkind turn_wait = {"write (another task's turn)", true, turn_abort,
+                                      np_stream_describe, false};
+static const np_waitkind write_wait = {"write", true, write_abort, np_stream_describe, false};
+static const np_waitkind flush_wait = {"flush", true, turn_abort, np_stream_describe, false};
+static const np_waitkind send_wait = {"send", true, send_abort, np_stream_describe, false};
+static const np_waitkind turn_wait_inside = {"write (another task's turn)", false, turn_abort,
+                                             np_stream_describe, false};
+static const np_waitkind write_wait_inside = {"write", false, write_abort, np_stream_describe,
+                                              false};
+static const np_waitkind flush_wait_inside = {"flush", false, turn_abort, np_stream_describe,
+                                              false};
+
+static const np_waitkind *where(stream *u, const np_waitkind *outside, const np_waitkind *inside) {
+  return np_stream_inside(u->s) ? inside : outside;
+}
+
+/* A deadline travels as the continuation's context: several tasks may be in these calls at once. */
+_Static_assert(sizeof(lua_KContext) >= sizeof(uint64_t), "a deadline fits in a context");
+
+/* The end of a call that held the turn. */
+static int written(lua_State *L, stream *u, int r, const char *what) {
+  hand_over(u);
+  if (r < 0) return np_stream_failed(L, u, r, what);
+  u->streak = 0;
+  lua_settop(L, 1);
+  return np_done(L, 1);
+}
+
+static int wait_as_writer(lua_State *L, stream *u, const np_waitkind *kind, lua_KContext by,
+                          lua_KFunction k) {
+  u->writer = np_task_of(L);
+  u->writer_woken = false;
+  return np_wait(L, kind, u, (uint64_t)by, by, k);
+}
+
+static int k_written(lua_State *L, int status, lua_KContext by) {
+  stream *u = lua_touserdata(L, 1);
+  int woken = np_woken(L);
+  (void)status;
+  if (!u->s || woken)
+    return np_stream_failed(L, u, woken, "write"); /* its turn has passed on already */
+  int r = np_stream_write_end(u->s);
+  if (r <= 0) return written(L, u, r, "write");
+  return wait_as_writer(L, u, where(u, &write_wait, &write_wait_inside), by, k_written);
+}
+
+/* Writes the strings at 2..top; the caller has the turn. */
+static int write_now(lua_State *L, stream *u, lua_KContext by) {
+  int n = lua_gettop(L) - 1;
+  struct iovec few[PIECES_MAX];
+  struct iovec *iov = n <= PIECES_MAX ? few : lua_newuserdatauv(L, (size_t)n * sizeof *iov, 0);
+  for (int i = 0; i < n; i++) {
+    size_t len;
+    iov[i].iov_base = (void *)lua_tolstring(L, i + 2, &len);
+    iov[i].iov_len = len;
+  }
+  int r = np_stream_write(u->s, iov, n);
+  if (r <= 0) return written(L, u, r, "write");
+  return wait_as_writer(L, u, where(u, &write_wait, &write_wait_inside), by, k_written);
+}
+
+static bool must_queue(const stream *u) { return u->writer || np_node_linked(&u->turns); }
+
+static int wait_for_turn(lua_State *L, stream *u, lua_KContext by, lua_KFunction k) {
+  np_waiter_join(np_task_of(L), &u->turns);
+  return np_wait(L, where(u, &turn_wait, &turn_wait_inside), u, (uint64_t)by, by, k);
+}
+
+static int k_turn(lua_State *L, int status, lua_KContext by) {
+  stream *u = lua_touserdata(L, 1);
+  int woken = status == LUA_YIELD ? np_woken(L) : 0;
+  if (!u->s || woken) return np_stream_failed(L, u, woken, "write");
+  if (status == LUA_OK && must_queue(u)) return wait_for_turn(L, u, by, k_turn);
+  return write_now(L, u, by);
+}
+
+static void check_pieces(lua_State *L) {
+  int top = lua_gettop(L);
+  for (int i = 2; i <= top; i++) {
+    if (np_likely(lua_type(L, i) == LUA_TSTRING)) continue;
+    if (lua_type(L, i) != LUA_TNUMBER) luaL_typeerror(L, i, "string or number");
+    lua_tolstring(L, i, NULL);
+  }
+}
+
+static stream *writer(lua_State *L) {
+  stream *u = np_stream_self(L);
+  if (np_unlikely(u->holder)) np_stream_busy(L, u, u->holder->doing);
+  return u;
+}
+
+/* write(...[, {timeout = s}]): the stream.  Takes all pieces (strings and numbers) or none; waits only while more than
+ * NP_WRITE_HIGH bytes are queued.  A deadline or cancellation that ends the wait breaks the stream. */
+int np_f_write(lua_State *L) {
+  stream *u = writer(L);
+  bool plain = u->timeout_ns == NP_NEVER && !lua_istable(L, -1);
+  uint64_t by = plain ? NP_NEVER : np_stream_take_options(L, u);
+  check_pieces(L);
+  np_op_begin(L, "write");
+  return k_turn(L, LUA_OK, (lua_KContext)by);
+}
+
+static int k_flush(lua_State *L, int status, lua_KContext by) {
+  stream *u = lua_touserdata(L, 1);
+  int woken = status == LUA_YIELD ? np_woken(L) : 0;
+  if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "flush");
+  int r = np_stream_flush(u->s);
+  if (r < 0) return np_stream_failed(L, u, r, "flush");
+  if (r > 0 && woken) return np_stream_failed(L, u, woken, "flush");
+  if (r > 0) {
+    np_waiter_join(np_task_of(L), &u->flushers);
+    return np_wait(L, where(u, &flush_wait, &flush_wait_inside), u, (uint64_t)by, by, k_flush);
+  }
+  u->streak = 0;
+  lua_settop(L, 1);
+  return np_done(L, 1);
+}
+
+/* flush([{timeout = s}]): waits until the kernel has everything: the stream. A deadline breaks nothing. */
+int np_f_flush(lua_State *L) {
+  stream *u = writer(L);
+  uint64_t by = np_stream_take_options(L, u);
+  lua_settop(L, 1);
+  np_op_begin(L, "flush");
+  return k_flush(L, LUA_OK, (lua_KContext)by);
+}
+
+/* ---- descriptors. Stack: stream, message, list of descriptors ---- */
+
+static int p_gather(lua_State *L) {
+  lua_pushinteger(L, np_gather_fds(L, 1, 1, lua_touserdata(L, 2)));
+  return 1;
+}
+
+/* np_gather_fds of the list, which may have changed during the wait; the turn is passed on before it raises. */
+static int gather(lua_State *L, stream *u, int fds[NP_FDS_MAX]) {
+  lua_pushcfunction(L, p_gather);
+  lua_pushvalue(L, 3);
+  lua_pushlightuserdata(L, fds);
+  if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
+    hand_over(u);
+    lua_error(L);
+  }
+  int n = (int)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  return n;
+}
+
+/* The caller has the turn. The descriptors go with the first byte that goes; the rest is plain bytes. */
+static int k_send(lua_State *L, int status, lua_KContext by) {
+  stream *u = lua_touserdata(L, 1);
+  int woken = status == LUA_YIELD ? np_woken(L) : 0;
+  if (!u->s || woken) return np_stream_failed(L, u, woken, "send");
+  if (status == LUA_OK && must_queue(u)) return wait_for_turn(L, u, by, k_send);
+  size_t len;
+  const char *msg = lua_tolstring(L, 2, &len);
+  int fds[NP_FDS_MAX], n = gather(L, u, fds);
+  int r = np_stream_flush(u->s);
+  ssize_t sent = r == 0 ? np_stream_send_fds(u->s, msg, len, fds, n) : r > 0 ? -EAGAIN : r;
+  if (sent == -EAGAIN) return wait_as_writer(L, u, &send_wait, by, k_send);
+  if (sent < 0 || (size_t)sent == len) return written(L, u, sent < 0 ? (int)sent : 0, "send");
+  lua_settop(L, 2);
+  lua_pushlstring(L, msg + sent, len - (size_t)sent);
+  lua_replace(L, 2);
+  return write_now(L, u, by);
+}
+
+static const char *const send_options[] = {"timeout", "fds", NULL};
+
+/* send(msg[, {fds = {...}, timeout = s}]): the stream.  Up to 253 descriptors travel with the first byte of msg, once;
+ * ours stay ours. A deadline before anything went breaks nothing. EOPNOTSUPP: not AF_UNIX. */
+int np_f_send(lua_State *L) {
+  stream *u = writer(L);
+  size_t len;
+  luaL_checklstring(L, 2, &len);
+  np_check_options(L, 3, send_options);
+  lua_KContext by = (lua_KContext)np_stream_deadline(L, u, 3);
+  lua_settop(L, 3);
+  bool fds = lua_istable(L, 3) && lua_getfield(L, 3, "fds") != LUA_TNIL;
+  if (!fds) {
+    lua_settop(L, 2);
+    np_op_begin(L, "send");
+    return k_turn(L, LUA_OK, by);
+  }
+  luaL_argcheck(L, len > 0, 2, "descriptors need at least one byte to travel with");
+  lua_replace(L, 3);
+  int list[NP_FDS_MAX];
+  int n = np_gather_fds(L, 3, 3, list);
+  np_op_begin(L, "send");
+  if (n > 0) return k_send(L, LUA_OK, by);
+  lua_settop(L, 2);
+  return k_turn(L, LUA_OK, by);
+}
