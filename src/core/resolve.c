@@ -3,12 +3,7 @@
  * A job waits in the queue, then runs on a thread.  While it runs, `abandoned` (under the lock)
  * decides who frees it. Threads announce their answers through an eventfd, which exists only while
  * somebody wants a job: an idle loop holds no descriptor for names. */
-#include "core/resolve.h"
-
-#include <netdb.h>
 #include <netinet/in.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,40 +12,12 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "core/poll.h"
-
-/* What a loop and its lookup threads share; freed by the last of them. */
-typedef struct resolver {
-  pthread_mutex_t lock;
-  int threads;      /* under lock: lookups that run, abandoned ones included */
-  int efd;          /* written under lock: wakes the loop; -1: nobody wants anything */
-  bool orphan;      /* under lock: the loop is gone */
-  np_node answered; /* under lock: job.answered */
-
-  np_loop *loop;   /* from here on the loop's thread only */
-  np_poll poll;    /* of efd */
-  np_node queue;   /* job.node, in order */
-  np_node running; /* job.node: with a thread, and wanted */
-  int nrunning;    /* length of running */
-} resolver;
-
-typedef struct job {
-  np_node node;     /* in queue or running */
-  np_node answered; /* under lock: in resolver.answered */
-  np_node wanters;  /* np_resolve.node; never empty while the job is in a list */
-  resolver *res;
-  struct addrinfo *list;
-  int code;
-  bool started;   /* in running */
-  bool abandoned; /* under lock: the thread frees it */
-  int family;
-  char host[NP_HOST_MAX + 1];
-} job;
+#include "core/resolve_impl.h"
 
 struct np_resolve {
   np_object obj;
   np_node node; /* in job.wanters; while answers are told, in a list of those still to tell */
-  job *job;     /* NULL: answered */
+  np_job *job;  /* NULL: answered */
   np_resolve_fn *fn;
   void *owner;
   int port;
@@ -66,95 +33,7 @@ static int describe(np_object *o, char *buf, size_t size) {
 
 static const np_objtype lookup_type = {"lookup", describe};
 
-/* libc's EAI_* -> libuv's, which the error table knows. */
-static int eai_code(int eai) {
-  static const struct {
-    int eai, code;
-  } map[] = {
-    {EAI_ADDRFAMILY, UV_EAI_ADDRFAMILY}, {EAI_AGAIN, UV_EAI_AGAIN},
-    {EAI_BADFLAGS, UV_EAI_BADFLAGS},     {EAI_FAIL, UV_EAI_FAIL},
-    {EAI_FAMILY, UV_EAI_FAMILY},         {EAI_MEMORY, UV_EAI_MEMORY},
-    {EAI_NODATA, UV_EAI_NODATA},         {EAI_NONAME, UV_EAI_NONAME},
-    {EAI_OVERFLOW, UV_EAI_OVERFLOW},     {EAI_SERVICE, UV_EAI_SERVICE},
-    {EAI_SOCKTYPE, UV_EAI_SOCKTYPE},
-  };
-  for (size_t i = 0; i < np_countof(map); i++)
-    if (map[i].eai == eai) return map[i].code;
-  return UV_EAI_FAIL;
-}
-
-static void job_free(job *j) {
-  if (j->list) freeaddrinfo(j->list);
-  free(j);
-}
-
-static void resolver_free(resolver *res) {
-  pthread_mutex_destroy(&res->lock);
-  free(res);
-}
-
-/* ---- threads ----------------------------------------------------------- */
-
-/* Under the lock. */
-static void announce(resolver *res, job *j) {
-  uint64_t one = 1;
-  if (j->abandoned) job_free(j);
-  else np_node_append(&res->answered, &j->answered);
-  if (res->efd >= 0 && write(res->efd, &one, sizeof one) < 0)
-    np_assert(errno == EAGAIN); /* full: it rings */
-}
-
-static void *thread_main(void *arg) {
-  job *j = arg;
-  resolver *res = j->res;
-  struct addrinfo hints = {.ai_family = j->family, .ai_socktype = SOCK_STREAM};
-  int eai = getaddrinfo(j->host, NULL, &hints, &j->list);
-  j->code = eai == EAI_SYSTEM ? -errno : eai ? eai_code(eai) : 0;
-
-  pthread_mutex_lock(&res->lock);
-  res->threads--;
-  announce(res, j);
-  bool last = res->orphan && res->threads == 0;
-  pthread_mutex_unlock(&res->lock);
-  if (last) resolver_free(res);
-  return NULL;
-}
-
-/* Signals are for the thread that runs the loop. */
-static int start_thread(job *j) {
-  pthread_attr_t attr;
-  pthread_t thread;
-  sigset_t all, old;
-  pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  int err = pthread_create(&thread, &attr, thread_main, j);
-  pthread_sigmask(SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy(&attr);
-  return -err;
-}
-
-/* From the queue to a thread.  A job that gets none is answered with that failure, in the usual
- * way. */
-static void start(resolver *res, job *j) {
-  np_node_remove(&j->node);
-  np_node_append(&res->running, &j->node);
-  res->nrunning++;
-  j->started = true;
-  pthread_mutex_lock(&res->lock);
-  res->threads++;
-  pthread_mutex_unlock(&res->lock);
-  int r = start_thread(j);
-  if (r == 0) return;
-  pthread_mutex_lock(&res->lock);
-  res->threads--;
-  j->code = r;
-  announce(res, j);
-  pthread_mutex_unlock(&res->lock);
-}
-
-static bool may_start(resolver *res) {
+static bool may_start(np_resolver *res) {
   pthread_mutex_lock(&res->lock);
   bool room = res->threads < NP_RESOLVE_THREADS;
   pthread_mutex_unlock(&res->lock);
@@ -166,7 +45,7 @@ static bool may_start(resolver *res) {
 static void on_answers(np_poll *p, int events);
 
 /* The eventfd lives as long as somebody wants a job. */
-static int open_bell(resolver *res) {
+static int open_bell(np_resolver *res) {
   if (res->efd >= 0) return 0;
   int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   if (fd < 0) return -errno;
@@ -183,7 +62,7 @@ static int open_bell(resolver *res) {
   return 0;
 }
 
-static void close_bell(resolver *res) {
+static void close_bell(np_resolver *res) {
   if (res->efd < 0) return;
   np_poll_remove(res->loop, &res->poll, true);
   pthread_mutex_lock(&res->lock);
@@ -193,15 +72,15 @@ static void close_bell(resolver *res) {
   np_loop_busy_add(res->loop, -1);
 }
 
-static void pump(resolver *res) {
-  while (may_start(res)) start(res, np_container(res->queue.next, job, node));
+static void pump(np_resolver *res) {
+  while (may_start(res)) np_job_start(res, np_container(res->queue.next, np_job, node));
   if (!np_node_linked(&res->queue) && !np_node_linked(&res->running)) close_bell(res);
 }
 
-static resolver *resolver_of(np_loop *l) {
+static np_resolver *resolver_of(np_loop *l) {
   void **slot = np_loop_slot(l, NP_SLOT_RESOLVE);
   if (*slot) return *slot;
-  resolver *res = calloc(1, sizeof *res);
+  np_resolver *res = calloc(1, sizeof *res);
   if (!res) return NULL;
   pthread_mutex_init(&res->lock, NULL);
   res->efd = -1;
@@ -214,7 +93,7 @@ static resolver *resolver_of(np_loop *l) {
 
 void np_resolve_shutdown(np_loop *l) {
   void **slot = np_loop_slot(l, NP_SLOT_RESOLVE);
-  resolver *res = *slot;
+  np_resolver *res = *slot;
   if (!res) return;
   *slot = NULL;
   np_assert(res->efd < 0); /* every np_resolve was closed */
@@ -222,7 +101,7 @@ void np_resolve_shutdown(np_loop *l) {
   res->orphan = true;
   bool last = res->threads == 0;
   pthread_mutex_unlock(&res->lock);
-  if (last) resolver_free(res);
+  if (last) np_resolver_free(res);
 }
 
 /* ---- answers ----------------------------------------------------------- */
@@ -264,7 +143,7 @@ static int copy_answer(np_resolve *r, const struct addrinfo *list) {
 
 /* Everybody who wants j gets the answer before anybody is told: a callback may close any
  * request. */
-static void answer(job *j) {
+static void answer(np_job *j) {
   np_node tell;
   np_node_init(&tell);
   while (np_node_linked(&j->wanters)) {
@@ -274,7 +153,7 @@ static void answer(job *j) {
     r->job = NULL;
     r->code = j->code < 0 ? j->code : copy_answer(r, j->list);
   }
-  job_free(j);
+  np_job_free(j);
   while (np_node_linked(&tell)) {
     np_resolve *r = np_container(tell.next, np_resolve, node);
     np_node_remove(&r->node);
@@ -283,28 +162,28 @@ static void answer(job *j) {
   }
 }
 
-static job *next_answer(resolver *res) {
-  job *j = NULL;
+static np_job *next_answer(np_resolver *res) {
+  np_job *j = NULL;
   pthread_mutex_lock(&res->lock);
   if (np_node_linked(&res->answered)) {
-    j = np_container(res->answered.next, job, answered);
+    j = np_container(res->answered.next, np_job, answered);
     np_node_remove(&j->answered);
   }
   pthread_mutex_unlock(&res->lock);
   return j;
 }
 
-static void forget_running(resolver *res, job *j) {
+static void forget_running(np_resolver *res, np_job *j) {
   np_node_remove(&j->node);
   res->nrunning--;
 }
 
 static void on_answers(np_poll *p, int events) {
   (void)events;
-  resolver *res = np_container(p, resolver, poll);
+  np_resolver *res = np_container(p, np_resolver, poll);
   uint64_t count;
   if (read(res->efd, &count, sizeof count) < 0 && errno != EAGAIN) return;
-  for (job *j; (j = next_answer(res));) {
+  for (np_job *j; (j = next_answer(res));) {
     forget_running(res, j);
     answer(j);
   }
@@ -313,16 +192,16 @@ static void on_answers(np_poll *p, int events) {
 
 /* ---- requests ---------------------------------------------------------- */
 
-static job *find_in(np_node *list, const char *host, int family) {
+static np_job *find_in(np_node *list, const char *host, int family) {
   for (np_node *n = list->next; n != list; n = n->next) {
-    job *j = np_container(n, job, node);
+    np_job *j = np_container(n, np_job, node);
     if (j->family == family && strcasecmp(j->host, host) == 0) return j;
   }
   return NULL;
 }
 
-static job *job_for(resolver *res, const char *host, int family) {
-  job *j = find_in(&res->running, host, family);
+static np_job *job_for(np_resolver *res, const char *host, int family) {
+  np_job *j = find_in(&res->running, host, family);
   if (!j) j = find_in(&res->queue, host, family);
   if (j) return j;
   j = calloc(1, sizeof *j);
@@ -338,11 +217,11 @@ static job *job_for(resolver *res, const char *host, int family) {
 }
 
 static int enqueue(np_resolve *r, int family) {
-  resolver *res = resolver_of(r->obj.loop);
+  np_resolver *res = resolver_of(r->obj.loop);
   if (!res) return -ENOMEM;
   int err = open_bell(res);
   if (err < 0) return err;
-  job *j = job_for(res, r->host, family);
+  np_job *j = job_for(res, r->host, family);
   if (j) {
     np_node_append(&j->wanters, &r->node);
     r->job = j;
@@ -415,7 +294,7 @@ int np_resolve_result(const np_resolve *r, const np_sockaddr **addrs) {
 }
 
 /* Nobody wants j any more. */
-static void drop_job(resolver *res, job *j) {
+static void drop_job(np_resolver *res, np_job *j) {
   bool ours = true;
   if (j->started) {
     forget_running(res, j);
@@ -427,12 +306,12 @@ static void drop_job(resolver *res, job *j) {
   } else {
     np_node_remove(&j->node);
   }
-  if (ours) job_free(j);
+  if (ours) np_job_free(j);
   pump(res);
 }
 
 void np_resolve_close(np_resolve *r) {
-  job *j = r->job;
+  np_job *j = r->job;
   np_node_remove(&r->node);
   np_object_done(&r->obj);
   free(r->addrs);

@@ -1,0 +1,32 @@
+/* The arguments of spawn, checked: what bindings/process.c starts a child from. */
+#ifndef NP_BIND_PROCESS_ARGS_H
+#define NP_BIND_PROCESS_ARGS_H
+
+#include <lua.h>
+
+#include "core/process.h"
+
+/* What may stand in fds instead of a descriptor's number. */
+enum {
+  NP_SPAWN_NULL = -1, /* as np_processopts wants it */
+  NP_SPAWN_INHERIT = -2,
+  NP_SPAWN_PIPE = -3,
+  NP_SPAWN_LIKE_STDOUT = -4
+};
+
+typedef struct np_spawn {
+  char **argv, **env;
+  const char *cwd;
+  int fds[NP_PROCESS_FDS]; /* numbers; NP_SPAWN_* among the first three; they stay the objects' */
+  int nfds;
+  int grace_ms;
+} np_spawn;
+
+/* Names of the first three: "stdin" ... */
+extern const char *const np_spawn_std[3];
+
+/* Reads argv at index 1 and the options at 2.  What q points to is anchored on the stack above, so
+ * leave it there until the child is started.  Raises argument errors; takes nothing. */
+void np_spawn_read(lua_State *L, np_spawn *q);
+
+#endif
