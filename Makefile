@@ -57,9 +57,10 @@ $B/neap: $B/main.o $B/libneap.a
 	  -Wl,--whole-archive $(LUA_A) -Wl,--no-whole-archive $(UV_LIBS) -lm -ldl -lpthread
 
 # Lua's own functions stay undefined in the module: the host brings them, and there must not be two.
+# nodelete: closing the Lua state must not unload code that an abandoned lookup is still running.
 $B/neap.so: $(COBJ) $(BOBJ) scripts/neap.map
 	$(call say,link $@)
-	$Q$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -Wl,--version-script=scripts/neap.map -o $@ $(COBJ) $(BOBJ) $(UV_LIBS) -lpthread
+	$Q$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -Wl,-z,nodelete -Wl,--version-script=scripts/neap.map -o $@ $(COBJ) $(BOBJ) $(UV_LIBS) -lpthread
 
 $B/libneap.a: $(COBJ) $(BOBJ)
 	$(call say,ar $@)

@@ -11,18 +11,6 @@ local core = require "neap.process.core"
 
 local process = {}
 
----@class neap.process
----@field pid integer
----@field name string the program, argv[1]
----@field stdin neap.stream? our ends of the pipes that were asked for
----@field stdout neap.stream?
----@field stderr neap.stream?
----@field status "running"|"exit"|"signal"
----@field code integer? exit status or signal, when it has ended
----@field wait fun(self, opts?: {timeout: number?}): true?, "exit"|"signal"|string, integer|string
----@field kill fun(self, signal?: string|integer): true?, string?, string?
----@field close fun(self): true?, "exit"|"signal"|nil, integer?
-
 ---@alias neap.process.given "null"|"inherit"|"pipe"|integer|userdata
 
 ---@class neap.process.options
