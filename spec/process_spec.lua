@@ -258,6 +258,17 @@ describe("a child", function()
     assert.same({ nil, "signal", 15 }, { p:close() })
   end)
 
+  it("is waited for in a nested coroutine that is cancelled", function()
+    local p <close> = sh "sleep 60"
+    local task = neap.spawn(function()
+      coroutine.wrap(function() coroutine.wrap(function() p:wait() end)() end)()
+    end)
+    neap.sleep(0.005)
+    task:cancel()
+    assert.is_false((task:join()))
+    assert.equal("running", p.status)
+  end)
+
   it("ends with the task that was cancelled", function()
     local pid
     local task = neap.spawn(function()

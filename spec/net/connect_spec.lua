@@ -145,10 +145,17 @@ describe("net.connect", function()
     assert.truthy(c)
   end)
 
-  it("is cancelled while it looks up and while it connects", function()
+  it("is cancelled while it looks up and while it connects, also two coroutines deep", function()
     local d <close> = deaf(20, "127.0.0.1:0")
-    for _, address in ipairs { "tcp://nobody.invalid:80", d.address } do
-      local task = neap.spawn(function() return net.connect(address) end)
+    local function plain(address) return net.connect(address) end
+    local function deep(address)
+      return coroutine.wrap(function()
+        return coroutine.wrap(function() return net.connect(address) end)()
+      end)()
+    end
+    local slow, name = d.address, "nobody.invalid:80"
+    for i, address in ipairs { "tcp://" .. name, slow, name, slow } do
+      local task = neap.spawn(i <= 2 and plain or deep, address)
       neap.sleep(0.005)
       task:cancel()
       local started = neap.now()
@@ -256,6 +263,20 @@ describe("net.connect", function()
     local s <close> = assert(l:accept())
     assert(r:send "record")
     assert.equal("record", (s:recv()))
+  end)
+
+  it("sends datagrams to names, in the family of the socket", function()
+    local a <close> = assert(net.datagram "udp://127.0.0.1:0")
+    local b <close> = assert(net.datagram "udp://127.0.0.1:0")
+    local port = b.address:match ":(%d+)$"
+    assert(a:send("to a name", "localhost:" .. port, { timeout = 5 }))
+    assert.equal("to a name", (b:recv(100, { timeout = 5 })))
+    local c <close> = assert(net.datagram("udp://127.0.0.1:0", { connect = "localhost:" .. port }))
+    assert(c:send "connected")
+    assert.equal("connected", (b:recv(100, { timeout = 5 })))
+    local ok, message = a:send("x", "nobody.invalid:9", { timeout = 1 })
+    assert.is_nil(ok)
+    assert.matches("nobody%.invalid", message)
   end)
 
   it("connects to mem: names", function()

@@ -75,9 +75,12 @@ static int k_resolved(lua_State *L, int status, lua_KContext ctx) {
 static int resolve(lua_State *L, lua_KContext ctx) {
   if (ctx == RESOLVED || lua_rawgetp(L, LUA_REGISTRYINDEX, &resolver_key) != LUA_TFUNCTION)
     return send_failed(L, lua_touserdata(L, 1), -EINVAL, "a name, not an address");
+  dgram *d = lua_touserdata(L, 1);
+  bool v4 = d->core && np_socket_domain(np_dgram_fd(d->core)) == AF_INET;
   lua_pushvalue(L, 3);
   lua_pushvalue(L, 4);
-  lua_callk(L, 2, 3, RESOLVED, k_resolved);
+  lua_pushstring(L, v4 ? "inet" : NULL);
+  lua_callk(L, 3, 3, RESOLVED, k_resolved);
   return k_resolved(L, LUA_OK, RESOLVED);
 }
 
@@ -146,8 +149,9 @@ int np_dgram_f_send(lua_State *L) {
   return k_send(L, LUA_OK, AS_GIVEN);
 }
 
-/* resolver(f): f(destination, opts) makes a destination with a name literal, or returns nil,
- * message, code; it may wait. The Lua face sets it once per state. */
+/* resolver(f): f(destination, opts of send, family) makes a destination with a name literal, or
+ * returns nil, message, code; it may wait.  family is "inet" for a socket that can send to no other,
+ * else nil. The Lua face sets it once per state. */
 int np_dgram_f_resolver(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);

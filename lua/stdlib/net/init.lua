@@ -148,7 +148,9 @@ function net.datagram(addr, opts)
   local peer = type(opts) == "table" and opts.connect
   if type(peer) == "string" and has_name(peer) then
     local peers
-    peers, message, code = literals("datagram", peer:find "://" and peer or "udp://" .. peer)
+    local family = list[1] and list[1]:find "^udp://%d" and "inet" or nil
+    if not peer:find "://" then peer = "udp://" .. peer end
+    peers, message, code = literals("datagram", peer, { family = family })
     if not peers then return nil, message, code end
     local copy = {}
     for k, v in pairs(opts) do copy[k] = v end
@@ -158,10 +160,11 @@ function net.datagram(addr, opts)
   return datagrams.datagram(list[1], opts)
 end
 
--- send(msg, "udp://name:port"): the first address of the name.
-datagrams.resolver(function(destination, opts)
+-- send(msg, "udp://name:port"): the first address of the name that the socket can send to.
+datagrams.resolver(function(destination, opts, family)
   if not destination:find "://" then destination = "udp://" .. destination end
-  local list, message, code = connecting.resolve(destination, opts)
+  local limits = { timeout = opts and opts.timeout, family = family }
+  local list, message, code = connecting.resolve(destination, limits)
   if list then return list[1] end
   return nil, message, code
 end)
