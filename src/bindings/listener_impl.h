@@ -18,7 +18,7 @@ typedef struct listener {
   np_listener *core;                    /* NULL: closed */
   np_node waiters;                      /* np_waiter of tasks in accept */
   lua_State *main;                      /* for warnings */
-  accepts socks[NP_LISTEN_SOCKETS_MAX]; /* what each of its sockets accepts */
+  accepts socks[NP_LISTEN_SOCKETS_MAX]; /* what each of them accepts */
   uint8_t streak;                       /* failures in a row */
 } listener;
 
