@@ -37,6 +37,41 @@ local scripts = {
     for _ in neap.every(0.001) do break end
     pcall(neap.group, function(g) g:spawn(error, "oops") neap.sleep(10) end)
   ]],
+  ["listeners, datagrams, records, descriptors"] = [[
+    local neap, net = require "neap", require "neap.net"
+    local l <close> = assert(net.listen("tcp://127.0.0.1:0"))
+    local m <close> = assert(net.listen "mem:starve")
+    local u <close> = assert(net.datagram("udp://127.0.0.1:0", { info = true }))
+    local function answer(listener)
+      local c <close> = listener:accept { timeout = 5 }
+      assert(c:write(c:read(), "\n"))
+    end
+    neap.group(function(g)
+      g:spawn(answer, l)
+      g:spawn(answer, m)
+      g:spawn(function()
+        local msg, from, info = u:recv { info = true, timeout = 5 }
+        assert(u:send(msg .. info.to, from))
+      end)
+      for _, address in ipairs { l.address, m.address } do
+        local c <close> = assert(net.connect(address))
+        assert(c:write "x\n")
+        c:read()
+      end
+      local v <close> = assert(net.datagram(nil, { connect = u.address }))
+      assert(v:send "y")
+      v:recv { timeout = 5 }
+    end)
+    local a, b = assert(net.pair "unix-seqpacket")
+    local _ <close> = b
+    assert(a:send("z", { fds = { u, u, l } }))
+    local _, _, info = b:recv { fds = 3 }
+    local fds <close> = info.fds
+    local x <close> = assert(fds[1]:adopt())
+    local y <close> = assert(fds[3]:adopt())
+    a:close()
+    for _ in b:records() do break end
+  ]],
 }
 
 scripts["lookups, races, signals, processes"] = [[
