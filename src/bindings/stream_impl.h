@@ -31,7 +31,7 @@ typedef struct stream {
   np_node flushers;    /* np_waiter.node */
   np_holder *holder;   /* NULL: free */
   uint64_t timeout_ns; /* default of each call; NP_NEVER */
-  uint64_t read_by_ns; /* deadline of the present read */
+  uint64_t read_by_ns; /* deadline of the present read; NP_BY_DEFAULT until it waits */
   size_t line_max, read_max;
   np_cond cond; /* of a read with one condition */
 } stream;
@@ -66,6 +66,10 @@ int np_stream_busy(lua_State *L, stream *u,
                    const char *doing); /* raises "another task is already ..." */
 /* Pushes the name for messages. */
 const char *np_stream_name(lua_State *L, stream *u);
+
+/* A deadline not yet looked up: the stream's default, from the moment the call has to wait. Most calls never do, and spare
+ * the clock (5 % of the instructions of an echo, 10 of a pipelined line). */
+enum { NP_BY_DEFAULT = 0 };
 
 /* The instant that the options at idx (0: none) and the stream's default mean for a call that begins now. */
 uint64_t np_stream_deadline(lua_State *L, stream *u, int idx);

@@ -101,6 +101,7 @@ static int k_read(lua_State *L, int status, lua_KContext ctx) {
     np_stream_read_abort(u->s);
     return read_failed(L, u, woken, (int)ctx);
   }
+  if (u->read_by_ns == NP_BY_DEFAULT) u->read_by_ns = np_stream_deadline(L, u, 0);
   u->reader = np_task_of(L);
   u->reader_woken = false;
   return np_wait(L, np_stream_inside(u->s) ? &read_wait_inside : &read_wait, u, u->read_by_ns, ctx,
@@ -183,7 +184,7 @@ static int lines_next(lua_State *L) {
   int nfmt = (int)lua_tointeger(L, lua_upvalueindex(2));
   luaL_checkstack(L, nfmt + 4, "too many formats");
   for (int i = 0; i < nfmt; i++) lua_pushvalue(L, lua_upvalueindex(3 + i));
-  u->read_by_ns = np_stream_deadline(L, u, 0);
+  u->read_by_ns = NP_BY_DEFAULT;
   return start_read(L, parse_formats(L, u), CTX_RAISE, "lines");
 }
 
@@ -217,6 +218,11 @@ static const char *const recv_options[] = {"timeout", "fds", NULL};
  * if the kernel had to drop some (the bytes stay). */
 int np_f_recv(lua_State *L) {
   stream *u = reader(L);
+  if (lua_gettop(L) == 1) {
+    u->read_by_ns = NP_BY_DEFAULT;
+    u->cond = (np_cond){.kind = NP_COND_ANY, .max = SIZE_MAX};
+    return start_read(L, 1, 0, "recv");
+  }
   int opt = lua_istable(L, 2) ? 2 : 3;
   np_check_options(L, opt, recv_options);
   bool all = opt == 2 || lua_isnoneornil(L, 2);

@@ -62,6 +62,7 @@ static int written(lua_State *L, stream *u, int r, const char *what) {
 
 static int wait_as_writer(lua_State *L, stream *u, const np_waitkind *kind, lua_KContext by,
                           lua_KFunction k) {
+  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, u, 0);
   u->writer = np_task_of(L);
   u->writer_woken = false;
   return np_wait(L, kind, u, (uint64_t)by, by, k);
@@ -96,6 +97,7 @@ static int write_now(lua_State *L, stream *u, lua_KContext by) {
 static bool must_queue(const stream *u) { return u->writer || np_node_linked(&u->turns); }
 
 static int wait_for_turn(lua_State *L, stream *u, lua_KContext by, lua_KFunction k) {
+  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, u, 0);
   np_waiter_join(np_task_of(L), &u->turns);
   return np_wait(L, where(u, &turn_wait, &turn_wait_inside), u, (uint64_t)by, by, k);
 }
@@ -127,8 +129,7 @@ static stream *writer(lua_State *L) {
  * NP_WRITE_HIGH bytes are queued.  A deadline or cancellation that ends the wait breaks the stream. */
 int np_f_write(lua_State *L) {
   stream *u = writer(L);
-  bool plain = u->timeout_ns == NP_NEVER && !lua_istable(L, -1);
-  uint64_t by = plain ? NP_NEVER : np_stream_take_options(L, u);
+  uint64_t by = lua_istable(L, -1) ? np_stream_take_options(L, u) : NP_BY_DEFAULT;
   check_pieces(L);
   np_op_begin(L, "write");
   return k_turn(L, LUA_OK, (lua_KContext)by);

@@ -73,6 +73,7 @@ int np_loop_free(np_loop *l) {
   if (l->nobjects > 0) return (int)l->nobjects;
   np_resolve_shutdown(l);
   np_signal_shutdown(l);
+  free(l->slot[NP_SLOT_POOL]); /* stream_out.c's spare chunk */
   l->poll->close(l);
   close_uv(l);
   free(l->heap);
