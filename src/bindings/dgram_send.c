@@ -150,8 +150,8 @@ int np_dgram_f_send(lua_State *L) {
 }
 
 /* resolver(f): f(destination, opts of send, family) makes a destination with a name literal, or
- * returns nil, message, code; it may wait.  family is "inet" for a socket that can send to no other,
- * else nil. The Lua face sets it once per state. */
+ * returns nil, message, code; it may wait.  family is "inet" for a socket that can send to no
+ * other, else nil. The Lua face sets it once per state. */
 int np_dgram_f_resolver(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);

@@ -7,7 +7,7 @@
 #include "bindings/task.h"
 #include "core/listener.h"
 
-/* What an accepted connection is, known from its listening socket: nobody needs to ask the kernel. */
+/* What an accepted connection is: known from its listening socket, not asked of the kernel. */
 typedef struct accepts {
   np_fdkind kind;
   bool records; /* SOCK_SEQPACKET: record sockets */

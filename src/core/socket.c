@@ -35,8 +35,8 @@ int np_socket(int domain, int type, int protocol) {
 #ifdef SO_NOSIGPIPE
   setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &(int){1}, sizeof(int));
 #endif
-  /* A stream joins what a task wrote before it waits, so Nagle's algorithm could only delay. Accepted sockets inherit
-   * this from the listener. */
+  /* A stream joins what a task wrote before it waits, so Nagle's algorithm could only delay.
+   * Accepted sockets inherit this from the listener. */
   if (type == SOCK_STREAM && (domain == AF_INET || domain == AF_INET6))
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 #ifdef SO_PASSCRED
@@ -250,6 +250,8 @@ int np_socket_pair(int type, int fds[2]) {
 }
 
 int np_unblock(int fd, bool *was_blocking) {
+  *was_blocking = false;
+  if (fd <= 2) return 0; /* shared with whoever started us, a shell perhaps */
   int flags = fcntl(fd, F_GETFL);
   if (flags < 0) return -errno;
   *was_blocking = !(flags & O_NONBLOCK);

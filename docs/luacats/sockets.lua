@@ -1,0 +1,136 @@
+---@meta
+-- Definitions for editors: listeners, datagram and record sockets, descriptors, which are C
+-- (src/bindings/listener.c, dgram.c, descriptor.c). See neap.net.
+
+---@class neap.listener
+---@field address neap.address where it listens, with the real port; the first of `addresses`
+---@field addresses neap.address[] of all its sockets (a copy); they stay when it is closed
+---@field fd? integer of its first socket; nil when closed or mem:
+---@field shed integer connections turned away because no descriptor was left (see neap.net.serve)
+local listener = {}
+
+--- Waits for a connection. Nothing is accepted that nobody waits for: the kernel's backlog is the
+--- only queue. A timeout of 0 asks the kernel once.
+---@param opts? neap.timeout
+---@return neap.stream|neap.datagram|nil conn a record socket when the address is unix-seqpacket:
+---@return string? message
+---@return string? code "ETIMEDOUT"; "ECANCELED": our side closed the listener
+function listener:accept(opts) end
+
+--- `for conn in listener:accepts() do`: ends when our side closes the listener, raises the rest.
+---@param opts? neap.timeout of each step
+---@return fun(): neap.stream|neap.datagram
+function listener:accepts(opts) end
+
+--- Closes its sockets and wakes the tasks in accept. The file of an AF_UNIX path stays, because
+--- others may hold the socket; the next listen replaces it. Idempotent, as is `<close>`.
+---@return true
+function listener:close() end
+
+--- Moves its descriptors out: their numbers are the caller's, the listener is closed.
+---@return integer? fd
+---@return integer|string ... further ones; or the message and "EOPNOTSUPP" (mem:)
+function listener:take() end
+
+--- Reads a socket option of the first socket, or sets it on all. Raises for unknown names.
+---@param name string
+---@param value? boolean|number|string
+---@return boolean|number|string|nil value true when set
+---@return string? message
+---@return string? code
+function listener:option(name, value) end
+
+---@class neap.datagram
+---@field address? neap.address where it is bound
+---@field peer? neap.address whom it is connected to
+---@field fd? integer nil when closed
+---@field timeout? number default of each wait, seconds; can be set, nil: none
+local datagram = {}
+
+---@class neap.datagram.send_options
+---@field timeout? number seconds
+---@field fds? (neap.descriptor|userdata|integer)[] AF_UNIX: at most 253; they stay ours
+
+--- Sends one message, whole or not at all; "" is a message. Waits while the receiver is full.
+---@param msg string
+---@param to? neap.address|neap.datagram.send_options nil or left out: the connected peer
+---@param opts? neap.datagram.send_options
+---@return true? ok
+---@return string? message
+---@return string? code EMSGSIZE too long, EDESTADDRREQ, ECONNREFUSED, EPIPE, ENOENT, ETIMEDOUT …
+function datagram:send(msg, to, opts) end
+
+---@class neap.datagram.recv_options
+---@field timeout? number seconds
+---@field info? boolean the third result
+---@field fds? integer AF_UNIX: as many descriptors are kept, further ones are closed
+
+---@class neap.datagram.info
+---@field truncated? integer the real length of a message that was cut
+---@field to? neap.address UDP: the address it was sent to
+---@field ifindex? integer UDP: the interface it came by
+---@field ttl? integer UDP: TTL or hop limit
+---@field credentials? {pid: integer, uid: integer, gid: integer} AF_UNIX: who sent it
+---@field fds? neap.descriptor[] a to-be-closed list, with the option `fds`
+
+--- Receives one message. One that is longer than `max` is gone and reported as EMSGSIZE; with
+--- `info` it is given cut. nil alone is the end of a record socket. ECONNREFUSED says that nobody
+--- got an earlier message of a connected socket, which goes on. EMFILE says that the descriptors of
+--- a message could not be had; the next recv gives its bytes.
+---@param max? integer|neap.datagram.recv_options bytes, 65536
+---@param opts? neap.datagram.recv_options
+---@return string? msg
+---@return neap.address? from or the message of a failure
+---@return neap.datagram.info|string|nil info or the code
+function datagram:recv(max, opts) end
+
+--- `for msg, from, info in socket:records() do`: ends at the end of a record socket, or when our
+--- side closes; raises the rest. Datagrams have no end.
+---@param max? integer|neap.datagram.recv_options
+---@param opts? neap.datagram.recv_options
+---@return fun(): string, neap.address, neap.datagram.info?
+function datagram:records(max, opts) end
+
+--- Idempotent, as is `<close>`; wakes its waiters.
+---@return true
+function datagram:close() end
+
+--- Moves the descriptor out; the object is closed.
+---@return integer? fd
+---@return string? message
+---@return string? code
+function datagram:take() end
+
+---@param name string
+---@param value? boolean|number|string
+---@return boolean|number|string|nil value true when set
+---@return string? message
+---@return string? code
+function datagram:option(name, value) end
+
+--- Who made the other end of a record socket (SO_PEERCRED).
+---@return {pid: integer, uid: integer, gid: integer}? credentials
+---@return string? message
+---@return string? code
+function datagram:credentials() end
+
+---@class neap.descriptor
+---@field fd? integer nil: closed, taken or adopted
+local descriptor = {}
+
+--- The object for what the kernel says it is; the slot is empty then. What has none (an eventfd, a
+--- pidfd: EOPNOTSUPP; a directory: EISDIR) stays in the slot.
+---@return neap.stream|neap.listener|neap.datagram|nil object
+---@return string? message
+---@return string? code
+function descriptor:adopt() end
+
+--- Moves the number out: it is the caller's.
+---@return integer? fd
+---@return string? message
+---@return string? code
+function descriptor:take() end
+
+--- Idempotent, as are `<close>` and collection.
+---@return true
+function descriptor:close() end
