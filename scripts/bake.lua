@@ -1,9 +1,12 @@
--- bake.lua DIR OUT: writes the Lua modules below DIR (lua/stdlib) into the C file OUT (see src/bindings/baked.h).
+-- bake.lua DIR OUT: writes the Lua modules below DIR (lua/stdlib) into the C file OUT (see
+-- src/bindings/baked.h).
 --
--- A module's name is its path: init.lua stands for its directory and DIR itself is `neap`, so DIR/net/init.lua is
--- `neap.net` and DIR/process.lua is `neap.process`.  Each source is compiled once here: a syntax error stops the build.
+-- A module's name is its path: init.lua stands for its directory and DIR itself is `neap`, so
+-- DIR/net/init.lua is `neap.net` and DIR/process.lua is `neap.process`.  Each source is compiled
+-- once here: a syntax error stops the build.
 
-local dir, out = assert(arg[1], "usage: bake.lua DIR OUT"), assert(arg[2], "usage: bake.lua DIR OUT")
+local dir, out = arg[1], arg[2]
+assert(dir and out, "usage: bake.lua DIR OUT")
 
 local function read(path)
   local f = assert(io.open(path, "rb"))
@@ -35,12 +38,14 @@ end
 
 local named = { ["\\"] = "\\\\", ['"'] = '\\"', ["\n"] = "\\n", ["?"] = "\\?" }
 
+local function escaped(c) return named[c] or ("\\%03o"):format(c:byte()) end
+
 -- One C string per source line: the generated file can be read.
 local function literal(source)
   local lines = {}
   for line in source:gmatch("[^\n]*\n?") do
     if line ~= "" then
-      local s = line:gsub('[%c\\"?\128-\255]', function(c) return named[c] or ("\\%03o"):format(c:byte()) end)
+      local s = line:gsub('[%c\\"?\128-\255]', escaped)
       lines[#lines + 1] = '  "' .. s .. '"'
     end
   end

@@ -1,7 +1,9 @@
--- tidy.lua BUILD: what `make tidy` checks, over the files of the tree and the objects of a plain build in BUILD.
+-- tidy.lua BUILD: what `make tidy` checks, over the files of the tree and the objects of a plain
+-- build in BUILD.
 --
--- The floors are proven by what the compiler saw (headers) and what the linker would need (symbols), not by reading. The
--- limits are ratchets: what is past them stands in a table with its reason and its size, which may only shrink.
+-- The floors are proven by what the compiler saw (headers) and what the linker would need
+-- (symbols), not by reading. The limits are ratchets: what is past them stands in a table with its
+-- reason and its size, which may only shrink.
 
 local build = arg[1] or "build-tidy"
 local cc = os.getenv "CC" or "cc"
@@ -9,7 +11,11 @@ local cc = os.getenv "CC" or "cc"
 local COLUMNS_MAX, FUNCTION_MAX, FILE_MAX = 100, 60, 400
 
 -- path -> { lines it may have, why it is long }
-local long_files = {}
+local long_files = {
+  ["src/bindings/process.c"] = { 520, "arguments, environment and descriptors of a child, checked one by one" },
+  ["src/bindings/stream.c"] = { 440, "every method of a stream" },
+  ["src/core/resolve.c"] = { 460, "the lookup threads and the numeric forms" },
+}
 
 -- A library's headers are seen by one file only.
 local wrapped = { ["openssl/"] = "OpenSSL", ["zlib.h"] = "zlib", ["nghttp2/"] = "nghttp2" }
@@ -41,7 +47,7 @@ local function read(path)
   return text
 end
 
--- ---- floors --------------------------------------------------------------------------------------------------------
+-- ---- floors ------------------------------------------------------------
 
 local function source_of(object) return "src" .. object:sub(#build + 1):gsub("%.o$", ".c") end
 
@@ -50,14 +56,17 @@ local function objects(floor) return lines_of(("ls %s/%s/*.o 2>/dev/null"):forma
 local function undefined(object, pattern)
   for _, line in ipairs(lines_of("nm -u " .. object)) do
     local name = line:match "U ([%w_]+)"
-    if name and name:find(pattern) then complain(source_of(object), "uses %s, which its floor must not", name) end
+    if name and name:find(pattern) then
+      complain(source_of(object), "uses %s, which its floor must not", name)
+    end
   end
 end
 
 local flags = table.concat(lines_of "pkg-config --cflags lua5.4 libuv", " ")
 
 local function headers(source, patterns)
-  local text = table.concat(lines_of(("%s -std=gnu11 -D_GNU_SOURCE -Isrc %s -M %s"):format(cc, flags, source)), " ")
+  local command = ("%s -std=gnu11 -D_GNU_SOURCE -Isrc %s -M %s"):format(cc, flags, source)
+  local text = table.concat(lines_of(command), " ")
   for path in text:gmatch "%S+" do
     for _, p in ipairs(patterns) do
       if path:find(p) then complain(source, "includes %s, which its floor must not", path) end
@@ -84,7 +93,8 @@ local function check_globals()
   for _, o in ipairs(list) do
     for _, line in ipairs(lines_of("objdump -h " .. o)) do
       local name, size = line:match "^%s*%d+%s+(%S+)%s+(%x+)"
-      local writable = name and (name:find "^%.t?data" or name:find "^%.t?bss") and not name:find "^%.data%.rel%.ro"
+      local data = name and (name:find "^%.t?data" or name:find "^%.t?bss")
+      local writable = data and not name:find "^%.data%.rel%.ro"
       if writable and tonumber(size, 16) > 0 then
         complain(source_of(o), "has mutable globals: %s of %d bytes", name, tonumber(size, 16))
       end
@@ -96,26 +106,33 @@ local function check_wrapped(files)
   for pattern, library in pairs(wrapped) do
     local users = {}
     for _, path in ipairs(files) do
-      if path:find "^src/.*%.[ch]$" and read(path):find("#include <" .. pattern, 1, true) then users[#users + 1] = path end
+      if path:find "^src/.*%.[ch]$" and read(path):find("#include <" .. pattern, 1, true) then
+        users[#users + 1] = path
+      end
     end
     if #users > 1 then complain(users[2], "%s is already wrapped by %s", library, users[1]) end
   end
 end
 
 -- A codec is apart from I/O.
-local pure = { lpeg = true, re = true, string = true, table = true, math = true, utf8 = true, ["neap.codec.core"] = true }
+local pure = { ["neap.codec.core"] = true }
+for name in ("lpeg re string table math utf8"):gmatch "%l+" do pure[name] = true end
 local function check_codec(path, lines)
   for i, line in ipairs(lines) do
     local where = path .. ":" .. i
     for module in line:gmatch "require%s*%(?%s*[\"']([^\"']+)" do
       local codec = module:find "^neap%." and module:find "%.codec$"
-      if not pure[module] and not codec then complain(where, "a codec must not require %s", module) end
+      if not pure[module] and not codec then
+        complain(where, "a codec must not require %s", module)
+      end
     end
-    if line:find "%f[%w_]io%.%l" or line:find "%f[%w_]os%.%l" then complain(where, "a codec does no I/O") end
+    if line:find "%f[%w_]io%.%l" or line:find "%f[%w_]os%.%l" then
+      complain(where, "a codec does no I/O")
+    end
   end
 end
 
--- ---- style ---------------------------------------------------------------------------------------------------------
+-- ---- style ------------------------------------------------------------
 
 local function columns(line) return utf8.len(line) or #line end
 
@@ -125,24 +142,31 @@ local function check_line(where, line)
   if line:find "[ \t]$" then complain(where, "ends in white space") end
   if line:find "\t" then complain(where, "has a tab") end
   if line:find "\r" then complain(where, "has a carriage return") end
-  if columns(line) > COLUMNS_MAX then complain(where, "is %d columns wide", columns(line)) end
+  local c = where:find "%.[ch]:" -- luacheck measures Lua, where long strings may be long
+  if c and columns(line) > COLUMNS_MAX then complain(where, "is %d columns wide", columns(line)) end
   for _, mark in ipairs(marks) do
-    if line:find("%f[%w_]" .. mark .. "%f[^%w_]") then complain(where, "says %s: finish it or leave it out", mark) end
+    if line:find("%f[%w_]" .. mark .. "%f[^%w_]") then
+      complain(where, "says %s: finish it or leave it out", mark)
+    end
   end
 end
 
 -- Functions begin and end at column 0 in this tree.
 local function check_functions(path, lines)
-  local open = path:find "%.lua$" and { "^local function ", "^function " } or { "^[%a_].*[%)%w]%s*{$" }
+  local lua = { "^local function ", "^function " }
+  local open = path:find "%.lua$" and lua or { "^[%a_].*[%)%w]%s*{$" }
   local close = path:find "%.lua$" and "^end" or "^}$"
   local begun
   for i, line in ipairs(lines) do
     for _, p in ipairs(open) do
-      if line:find(p) and not line:find "%f[%w]end%)?$" and not line:find "^%l+ [%w_]+ {$" then begun = i end
+      if line:find(p) and not line:find "%f[%w]end%)?$" and not line:find "^%l+ [%w_]+ {$" then
+        begun = i
+      end
     end
     if begun and line:find(close) then
       if i - begun + 1 > FUNCTION_MAX then
-        complain(path .. ":" .. begun, "a function of %d lines; the most is %d", i - begun + 1, FUNCTION_MAX)
+        local count = i - begun + 1
+        complain(path .. ":" .. begun, "a function of %d lines; the most is %d", count, FUNCTION_MAX)
       end
       begun = nil
     end
@@ -152,14 +176,21 @@ end
 local function check_length(path, count)
   local allowed = long_files[path]
   local most = allowed and allowed[1] or FILE_MAX
-  if count > most then complain(path, "%d lines; the most is %d%s", count, most, allowed and "" or " (or owe a reason in tidy.lua)") end
-  if allowed and count <= FILE_MAX then complain(path, "is short enough now: take it out of tidy.lua") end
+  if count > most then
+    local way_out = allowed and "" or " (or owe a reason in tidy.lua)"
+    complain(path, "%d lines; the most is %d%s", count, most, way_out)
+  end
+  if allowed and count <= FILE_MAX then
+    complain(path, "is short enough now: take it out of tidy.lua")
+  end
 end
 
 local headings = { c = "^/%*", h = "^/%*", lua = "^%-%-", sh = "^#" }
 local function check_heading(path, lines, ext)
   local first = lines[1] and lines[1]:find "^#!" and 2 or 1
-  if not (lines[first] or ""):find(headings[ext]) then complain(path, "does not begin with a comment that says what it is") end
+  if not (lines[first] or ""):find(headings[ext]) then
+    complain(path, "does not begin with a comment that says what it is")
+  end
 end
 
 local function check_file(path)
@@ -173,10 +204,12 @@ local function check_file(path)
   check_functions(path, lines)
   if not path:find "^spec/" then check_length(path, #lines) end
   if path:find "^lua/stdlib/.*codec%.lua$" then check_codec(path, lines) end
-  if path:find "_spec%.lua$" and text:find "%f[%w_]pending%s*[%(\"']" then complain(path, "has a pending test") end
+  if path:find "_spec%.lua$" and ("\n" .. text):find "\n%s*pending%s*[%(\"']" then
+    complain(path, "has a pending test")
+  end
 end
 
--- ---- tools ---------------------------------------------------------------------------------------------------------
+-- ---- tools ------------------------------------------------------------
 
 local function check_tool(name, command, select_files)
   if #select_files == 0 then return end
@@ -194,7 +227,8 @@ local function matching(files, pattern)
   return list
 end
 
-local files = lines_of "git ls-files 2>/dev/null || find . -type f -not -path './build*' -printf '%P\\n'"
+local files = lines_of [[git ls-files 2>/dev/null ||
+  find . -type f -not -path './build*' -printf '%P\n']]
 assert(#objects "core" > 0, "no objects in " .. build .. ": run make tidy")
 check_floors()
 check_globals()

@@ -1,4 +1,5 @@
--- The command line: options, their errors, the script's arguments, signals, limits, standard descriptors, the prompt.
+-- The command line: options, their errors, the script's arguments, signals, limits, standard
+-- descriptors, the prompt.
 
 local helper = require "spec.support.helper"
 local run_neap, run_script = helper.run_neap, helper.run_script

@@ -1,6 +1,7 @@
 -- neap: tasks and time, and the way to everything else.
 --
--- What runs per call is C; this file only gathers it under the public names. neap.net, neap.http ... load on first use.
+-- What runs per call is C; this file only gathers it under the public names. neap.net, neap.http
+-- ... load on first use.
 
 local task = require "neap.task.core"
 local scope = require "neap.scope.core"

@@ -1,6 +1,8 @@
--- neap.prompt: what `neap -i` and `neap -e` add to a program: modules as globals, and a prompt whose task waits.
+-- neap.prompt: what `neap -i` and `neap -e` add to a program: modules as globals, and a prompt
+-- whose task waits.
 --
--- The prompt is an ordinary task that reads lines from neap.stdin: servers started at it go on serving while it waits.
+-- The prompt is an ordinary task that reads lines from neap.stdin: servers started at it go on
+-- serving while it waits.
 
 local neap = require "neap"
 
@@ -51,7 +53,8 @@ end
 
 local function incomplete(err) return err:sub(-5) == "<eof>" end
 
--- Reads lines until they make a chunk, an expression's values being what it returns. nil at the end of input.
+-- Reads lines until they make a chunk, an expression's values being what it returns. nil at the end
+-- of input.
 local function read_chunk()
   local text = read_line(false)
   if not text then return nil end

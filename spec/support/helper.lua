@@ -1,7 +1,7 @@
 -- What specs share: temporary directories, real processes, waiting for something to become true.
 --
--- Processes are started through the shell, not through neap.process: a spec must not rest on what it tests. Whatever is
--- made here goes away when the test that made it ends.
+-- Processes are started through the shell, not through neap.process: a spec must not rest on what
+-- it tests. Whatever is made here goes away when the test that made it ends.
 
 local neap = require "neap"
 local house = require "spec.support.house"
@@ -76,7 +76,8 @@ end
 local process = {}
 process.__index = process
 
---- Starts a command of the shell in a session of its own; other tasks go on. Its output goes to files.
+--- Starts a command of the shell in a session of its own; other tasks go on. Its output goes to
+-- files.
 -- opts: stdin (text; default: empty), env (a table), cwd, limit (seconds until it is killed, 60)
 -- The process is killed when the test ends.
 function helper.start(command, opts)
@@ -91,10 +92,14 @@ function helper.start(command, opts)
   if opts.cwd then lines[#lines + 1] = "cd " .. helper.quote(opts.cwd) .. " || exit 127" end
   lines[#lines + 1] = command
   helper.write_file(dir .. "/cmd", table.concat(lines, "\n") .. "\n")
-  helper.write_file(dir .. "/run", ("cd %s\nbash %s/cmd <%s/in >%s/out 2>%s/err\necho $? >%s/rc.new\nmv %s/rc.new %s/rc\n"):format(
-    helper.quote(helper.root), dir, dir, dir, dir, dir, dir, dir))
-  self.pid = tonumber(shell(("setsid timeout -k 1 %d sh %s/run >/dev/null 2>&1 </dev/null & echo $!"):format(
-    (opts.limit or 60) * helper.slow, dir)))
+  helper.write_file(dir .. "/run", ([[cd %s
+d=%s
+bash $d/cmd <$d/in >$d/out 2>$d/err
+echo $? >$d/rc.new
+mv $d/rc.new $d/rc
+]]):format(helper.quote(helper.root), dir))
+  local line = "setsid timeout -k 1 %d sh %s/run >/dev/null 2>&1 </dev/null & echo $!"
+  self.pid = tonumber(shell(line:format((opts.limit or 60) * helper.slow, dir)))
   helper.after(function() self:kill "KILL" end)
   return self
 end
@@ -114,7 +119,8 @@ function process:wait(seconds)
   return helper.wait_until(function() return self:status() end, seconds)
 end
 
---- Waits until its output (standard output, then error) matches the Lua pattern: the captures; raises after `seconds`.
+--- Waits until its output (standard output, then error) matches the Lua pattern: the captures;
+-- raises after `seconds`.
 function process:expect(pattern, seconds)
   local found = helper.wait_until(function()
     local text = self:out() .. self:err()
@@ -132,8 +138,8 @@ function process:kill(signal)
   os.execute(("kill -s %s -- -%d 2>/dev/null"):format(signal or "TERM", self.pid))
 end
 
---- Runs a command of the shell to its end while other tasks go on: output, errors, exit status (nil: killed after
--- `limit`). opts as helper.start.
+--- Runs a command of the shell to its end while other tasks go on: output, errors, exit status
+-- (nil: killed after `limit`). opts as helper.start.
 function helper.run(command, opts)
   local p = helper.start(command, opts)
   local status = p:wait((opts and opts.limit or 30) + 5)
@@ -141,7 +147,9 @@ function helper.run(command, opts)
 end
 
 --- Runs the command under test with the arguments of a shell line.
-function helper.run_neap(arguments, opts) return helper.run(helper.quote(helper.neap) .. " " .. arguments, opts) end
+function helper.run_neap(arguments, opts)
+  return helper.run(helper.quote(helper.neap) .. " " .. arguments, opts)
+end
 
 --- Runs Lua text as a script of the command under test.
 function helper.run_script(text, opts)

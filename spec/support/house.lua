@@ -1,7 +1,8 @@
 -- The house check: a test leaves no task, no object and no descriptor behind, or fails by name.
 --
--- busted loads this file as its helper. Each test's function is wrapped: what helper.after and `finally` registered runs
--- at its end, then the live things are compared with those before. Lingerers and cancelled tasks get a moment to go.
+-- busted loads this file as its helper. Each test's function is wrapped: what helper.after and
+-- `finally` registered runs at its end, then the live things are compared with those before.
+-- Lingerers and cancelled tasks get a moment to go.
 
 local busted = require "busted"
 local lfs = require "lfs"

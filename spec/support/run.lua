@@ -1,7 +1,9 @@
--- run.lua [busted options] [specs]: stock busted, started in a task of the runtime: `build/neap spec/support/run.lua`.
+-- run.lua [busted options] [specs]: stock busted, started in a task of the runtime: `build/neap
+-- spec/support/run.lua`.
 --
--- Specs may therefore wait wherever they like. Options are busted's own; house.lua adds the house check, and a run
--- without a single test fails: a filter that matches nothing must not look like success.
+-- Specs may therefore wait wherever they like. Options are busted's own; house.lua adds the house
+-- check, and a run without a single test fails: a filter that matches nothing must not look like
+-- success.
 
 package.path = "./?.lua;./?/init.lua;" .. package.path
 
