@@ -52,8 +52,7 @@ int np_socket_pair(int type, int fds[2]); /* AF_UNIX pair */
 
 /* O_NONBLOCK belongs to the open file description, which inherited and received descriptors share
  * with others. np_unblock sets it, never on 0, 1 and 2, and says whether it was clear; np_reblock
- * clears it again, before
- * such a descriptor is passed on or closed. */
+ * clears it again, before such a descriptor is passed on or closed. */
 int np_unblock(int fd, bool *was_blocking);
 void np_reblock(int fd);
 
