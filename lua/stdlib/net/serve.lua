@@ -35,19 +35,22 @@ local server = {}
 server.__index = server
 server.__name = "neap.server"
 
+-- An entry is an array: five named fields would cost 240 bytes more per connection.
+local SERVER <const>, CONN <const>, TASK <const>, PREV <const>, NEXT <const> = 1, 2, 3, 4, 5
+
 -- A circular list of entries: no order here ever comes from a hash table.
 local function link(self, entry)
   local head = self.entries
-  entry.prev, entry.next = head.prev, head
-  head.prev.next = entry
-  head.prev = entry
+  entry[PREV], entry[NEXT] = head[PREV], head
+  head[PREV][NEXT] = entry
+  head[PREV] = entry
   self.connections = self.connections + 1
   self.total = self.total + 1
 end
 
 local function unlink(entry)
-  local self = entry.server
-  entry.prev.next, entry.next.prev = entry.next, entry.prev
+  local self = entry[SERVER]
+  entry[PREV][NEXT], entry[NEXT][PREV] = entry[NEXT], entry[PREV]
   self.connections = self.connections - 1
   self.changed:set()
 end
@@ -73,23 +76,23 @@ end
 local entry_meta = {
   __close = function(entry)
     unlink(entry)
-    entry.conn:close()
+    entry[CONN]:close()
   end,
 }
 
 local function run(entry)
-  local self <const>, conn <const> = entry.server, entry.conn
+  local self <const>, conn <const> = entry[SERVER], entry[CONN]
   local _ <close> = entry
   local ok, failed = xpcall(groups.group, with_traceback, function() self.handler(conn) end)
   if not ok and failed.text then self.log(("neap: %s: %s"):format(conn.peer or self.address, failed.text)) end
 end
 
 local function start(self, conn)
-  local entry = setmetatable({ server = self, conn = conn }, entry_meta)
+  local entry = setmetatable({ self, conn, false, false, false }, entry_meta)
   if self.timeout then conn.timeout = self.timeout end
   if self.line_max then conn.line_max = self.line_max end
   link(self, entry)
-  entry.task = tasks.spawn(run, entry)
+  entry[TASK] = tasks.spawn(run, entry)
 end
 
 local function accept_all(self)
@@ -113,10 +116,10 @@ end
 -- Connections but the caller's own: a handler may stop its server.
 local function others(self)
   local me, list = tasks.current(), {}
-  local entry = self.entries.next
+  local entry = self.entries[NEXT]
   while entry ~= self.entries do
-    if entry.task ~= me then list[#list + 1] = entry.task end
-    entry = entry.next
+    if entry[TASK] ~= me then list[#list + 1] = entry[TASK] end
+    entry = entry[NEXT]
   end
   return list
 end
@@ -226,7 +229,7 @@ local function serve(addr, opts, handler)
   local owned = type(addr) == "string"
   local listener = owned and listen(addr, opts) or addr
   local entries = {}
-  entries.prev, entries.next = entries, entries
+  entries[PREV], entries[NEXT] = entries, entries
   local timeout = opts.timeout
   if timeout == nil then timeout = TIMEOUT_S end
   local self = setmetatable({
