@@ -1,5 +1,6 @@
-/* For LD_PRELOAD: names that begin with "slow" take 30 s to look up, as behind a dead name server, and
- * those that begin with "quick" are 127.0.0.1 at once.  Built and used by spec/net/connect_spec.lua. */
+/* For LD_PRELOAD: names that begin with "slow" take 30 s to look up, as behind a dead name server,
+ * and those that begin with "quick" are 127.0.0.1 at once. Built and used by
+ * spec/net/connect_spec.lua. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>

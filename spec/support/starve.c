@@ -4,7 +4,7 @@
  * Allocations are Lua's, which come through its allocator, and those of our own library: link with
  * -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc and a shared libuv (which aborts without memory).
  * Lua answers a refusal with a full collection and asks again, so two in a row are refused.  What
- * may come of it: no runtime, or a run that ends, well or with an error.  Prints how many runs there
+ * may come of it: no runtime, or a run that ends, well or with an error. Prints how many runs there
  * were and how they ended; the sanitizers of the build watch the rest. */
 #include <lauxlib.h>
 #include <lualib.h>

@@ -1,8 +1,9 @@
 /* The relay: coroutine.* that let the scheduler's waits pass through user coroutines.
  *
- * A wait yields every coroutine of the task's chain out to the scheduler, and is resumed inwards again; a user's
- * own yield goes one level, as always.  A coroutine on a chain, even a waiting one, has status "normal": nobody else can
- * resume or close it, so no wake-up is stolen. Texts and results are stock Lua's (lcorolib.c). */
+ * A wait yields every coroutine of the task's chain out to the scheduler, and is resumed inwards
+ * again; a user's own yield goes one level, as always. A coroutine on a chain, even a waiting one,
+ * has status "normal": nobody else can resume or close it, so no wake-up is stolen. Texts and
+ * results are stock Lua's (lcorolib.c). */
 #include <stdlib.h>
 
 #include <lualib.h>
@@ -17,7 +18,8 @@ static lua_State *get_co(lua_State *L) {
 
 static bool on_chain(lua_State *co) { return *(np_task **)lua_getextraspace(co) != NULL; }
 
-/* Puts co on the chain of L's task. Outside tasks there is no chain, and everything is as in stock Lua. */
+/* Puts co on the chain of L's task. Outside tasks there is no chain, and everything is as in stock
+ * Lua. */
 static np_task *enter(lua_State *L, lua_State *co) {
   np_task *t = np_task_of(L);
   if (!t) return NULL;
@@ -47,8 +49,8 @@ static void leave(lua_State *L, np_task *t, lua_State *co) {
   np_scopes_park(L, t, co, lua_status(co) != LUA_YIELD);
 }
 
-/* What lua_resume said: RELAY (the scheduler wants the whole chain suspended), or as stock's auxresume: the number of
- * results moved to L, or -1 with the error on L. */
+/* What lua_resume said: RELAY (the scheduler wants the whole chain suspended), or as stock's
+ * auxresume: the number of results moved to L, or -1 with the error on L. */
 enum { RELAY = -2 };
 static int settle(lua_State *L, lua_State *co, int status, int nres) {
   np_task *t = np_task_of(L);
@@ -76,7 +78,8 @@ static int start(lua_State *L, lua_State *co, int narg) {
     lua_pushliteral(L, "too many arguments to resume");
     return -1;
   }
-  if (np_unlikely(on_chain(co) || L == co)) { /* running or normal: lua_resume has the right words */
+  /* running or normal: lua_resume has the right words */
+  if (np_unlikely(on_chain(co) || L == co)) {
     int nres;
     lua_xmove(L, co, narg);
     int status = lua_resume(co, L, narg, &nres);
@@ -113,7 +116,8 @@ static int f_resume(lua_State *L) {
   return end_resume(L, start(L, co, lua_gettop(L) - 1));
 }
 
-/* wrap: the coroutine is upvalue 1; errors propagate with where they passed, and their traceback is kept. */
+/* wrap: the coroutine is upvalue 1; errors propagate with where they passed, and their traceback is
+ * kept. */
 static int k_wrap(lua_State *L, int status, lua_KContext ctx);
 
 /* As stock: closes what it left open, by which the error may change. */
@@ -189,19 +193,19 @@ static int f_yield(lua_State *L) {
 }
 
 typedef enum costate { CO_RUN, CO_DEAD, CO_SUSPENDED, CO_NORMAL } costate;
-static const char *const state_names[] = { "running", "dead", "suspended", "normal" };
+static const char *const state_names[] = {"running", "dead", "suspended", "normal"};
 
 static costate state_of(lua_State *L, lua_State *co) {
   if (L == co) return CO_RUN;
   if (on_chain(co)) return CO_NORMAL;
   switch (lua_status(co)) {
-    case LUA_YIELD: return CO_SUSPENDED;
-    case LUA_OK: {
-      lua_Debug ar;
-      if (lua_getstack(co, 0, &ar)) return CO_NORMAL;
-      return lua_gettop(co) == 0 ? CO_DEAD : CO_SUSPENDED;
-    }
-    default: return CO_DEAD;
+  case LUA_YIELD: return CO_SUSPENDED;
+  case LUA_OK: {
+    lua_Debug ar;
+    if (lua_getstack(co, 0, &ar)) return CO_NORMAL;
+    return lua_gettop(co) == 0 ? CO_DEAD : CO_SUSPENDED;
+  }
+  default: return CO_DEAD;
   }
 }
 
@@ -239,11 +243,13 @@ static int f_close(lua_State *L) {
 }
 
 static const luaL_Reg co_funcs[] = {
-  { "create", f_create }, { "resume", f_resume }, { "running", f_running }, { "status", f_status }, { "wrap", f_wrap },
-  { "yield", f_yield }, { "isyieldable", f_isyieldable }, { "close", f_close }, { NULL, NULL },
+  {"create", f_create},           {"resume", f_resume}, {"running", f_running},
+  {"status", f_status},           {"wrap", f_wrap},     {"yield", f_yield},
+  {"isyieldable", f_isyieldable}, {"close", f_close},   {NULL, NULL},
 };
 
-/* Puts the relay's functions into the coroutine table; the stock ones are kept in the registry for the way back. */
+/* Puts the relay's functions into the coroutine table; the stock ones are kept in the registry for
+ * the way back. */
 static const char key_stock = 'k';
 
 void np_coroutine_install(lua_State *L) {

@@ -1,7 +1,9 @@
-/* How a program ends: os.exit from inside a task, the functions of on_exit, the report of what failed.
+/* How a program ends: os.exit from inside a task, the functions of on_exit, the report of what
+ * failed.
  *
- * os.exit does not return: its task is closed where it stands, so no pcall can catch it; the others are cancelled, what
- * was written is sent, lingerers are awaited.  Finalizers run only if `close` is given, as in stock Lua. */
+ * os.exit does not return: its task is closed where it stands, so no pcall can catch it; the others
+ * are cancelled, what was written is sent, lingerers are awaited. Finalizers run only if `close` is
+ * given, as in stock Lua. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,7 +26,8 @@ static int stock_exit(lua_State *L) {
 static int f_exit(lua_State *L) {
   np_runtime *rt = np_runtime_find(L);
   if (!rt || !rt->current) return stock_exit(L);
-  rt->status = lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
+  rt->status =
+    lua_isboolean(L, 1) ? !lua_toboolean(L, 1) : (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
   rt->exit_closes = lua_toboolean(L, 2);
   rt->exiting = true;
   np_task *t = np_task_of(L);
@@ -78,7 +81,8 @@ static int run_exit_function(lua_State *L) {
 /* They run after a failure or os.exit too. */
 bool np_next_exit_function(np_runtime *rt) {
   lua_State *L = rt->L;
-  bool more = lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit) == LUA_TTABLE && lua_rawlen(L, -1) > 0;
+  bool more =
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &key_on_exit) == LUA_TTABLE && lua_rawlen(L, -1) > 0;
   lua_pop(L, 1);
   if (!more) return false;
   rt->main->cancelled = false;
@@ -132,7 +136,7 @@ bool np_unsent(np_runtime *rt) {
 }
 
 int luaopen_neap_ending_core(lua_State *L) {
-  static const luaL_Reg funcs[] = { { "on_exit", f_on_exit }, { NULL, NULL } };
+  static const luaL_Reg funcs[] = {{"on_exit", f_on_exit}, {NULL, NULL}};
   luaL_newlib(L, funcs);
   return 1;
 }

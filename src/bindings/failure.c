@@ -1,8 +1,10 @@
-/* How failures look: the error value neap.cancelled, and tracebacks that go on through coroutines and groups.
+/* How failures look: the error value neap.cancelled, and tracebacks that go on through coroutines
+ * and groups.
  *
- * A traceback is kept beside its error value while that is on its way; it belongs to the error only as long as it is our
- * own wrap, group or timeout that raises it further. Caught and raised again by a script, it is a new error, as in
- * stock Lua: otherwise two errors with one text would share a traceback. */
+ * A traceback is kept beside its error value while that is on its way; it belongs to the error only
+ * as long as it is our own wrap, group or timeout that raises it further. Caught and raised again
+ * by a script, it is a new error, as in stock Lua: otherwise two errors with one text would share a
+ * traceback. */
 #include "bindings/task_impl.h"
 
 const char np_key_cancelled = 'c';
@@ -44,7 +46,8 @@ bool np_is_cancelled(lua_State *L, int idx) {
   return same;
 }
 
-/* registry[&key_stitch] = { error value, traceback, whether it has all of the stack of the coroutine it is in } */
+/* registry[&key_stitch] = { error value, traceback, whether it has all of the stack of the
+ * coroutine it is in } */
 enum { AT_ERROR = 1, AT_TEXT, AT_COMPLETE };
 
 void np_stitch_set(lua_State *L, int err_idx, bool complete) {
@@ -63,7 +66,8 @@ void np_stitch_set(lua_State *L, int err_idx, bool complete) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &key_stitch);
 }
 
-/* Pushes what is kept for this error: true, and the text and `complete` are on top; false: nothing is. */
+/* Pushes what is kept for this error: true, and the text and `complete` are on top; false: nothing
+ * is. */
 static bool kept(lua_State *L, int err_idx) {
   err_idx = lua_absindex(L, err_idx);
   luaL_checkstack(L, 6, NULL);
@@ -97,7 +101,8 @@ static bool passed_on(lua_State *co, int level) {
   return f == np_wrap_call || f == np_group_call || f == np_timeout_call;
 }
 
-/* Pushes the traceback of an error raised at `level` of co: what is kept of it, then co's own stack. */
+/* Pushes the traceback of an error raised at `level` of co: what is kept of it, then co's own
+ * stack. */
 static void push_traceback(lua_State *L, lua_State *co, int level, int err_idx) {
   err_idx = lua_absindex(L, err_idx);
   if (!passed_on(co, level) || !kept(L, err_idx)) {
@@ -120,4 +125,6 @@ int np_stitch_handler(lua_State *L) {
   return 1;
 }
 
-void np_stitch_coroutine(lua_State *L, lua_State *co, int err_idx) { push_traceback(L, co, 0, err_idx); }
+void np_stitch_coroutine(lua_State *L, lua_State *co, int err_idx) {
+  push_traceback(L, co, 0, err_idx);
+}

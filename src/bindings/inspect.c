@@ -1,4 +1,5 @@
-/* Looking inside: the tasks of a runtime, what each waits for and where, and the counts of what lives. */
+/* Looking inside: the tasks of a runtime, what each waits for and where, and the counts of what
+ * lives. */
 #include <stdio.h>
 
 #include "bindings/modules.h"
@@ -59,7 +60,9 @@ static void list_task(lua_State *L, np_task *t, void *ctx) {
   lua_setfield(L, -2, "task");
   lua_pushinteger(L, t->id);
   lua_setfield(L, -2, "id");
-  lua_pushstring(L, t->state == NP_RUNNING ? "running" : t->state == NP_READY ? "ready" : "waiting");
+  lua_pushstring(L, t->state == NP_RUNNING ? "running"
+                    : t->state == NP_READY ? "ready"
+                                           : "waiting");
   lua_setfield(L, -2, "state");
   push_wait(L, t);
   lua_setfield(L, -2, "waiting");
@@ -68,7 +71,8 @@ static void list_task(lua_State *L, np_task *t, void *ctx) {
   lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
 }
 
-/* tasks(): a list of { task, id, name, state = "running" | "ready" | "waiting", waiting = "read ...", where = "file:line" }. */
+/* tasks(): a list of { task, id, name, state = "running" | "ready" | "waiting", waiting = "read
+ * ...", where = "file:line" }. */
 static int f_tasks(lua_State *L) {
   np_runtime *rt = np_runtime_of(L);
   lua_newtable(L);
@@ -173,11 +177,13 @@ static int list_lines(lua_State *L, const char *head, task_fn *f) {
 }
 
 int np_inspect_deadlock(lua_State *L) {
-  return list_lines(L, "deadlock: every task waits, and nothing outside can wake any of them", waiting_line);
+  return list_lines(L, "deadlock: every task waits, and nothing outside can wake any of them",
+                    waiting_line);
 }
 
 int np_inspect_standing(lua_State *L) {
-  return list_lines(L, "neap: the virtual clock stands, as something outside may still come", outside_line);
+  return list_lines(L, "neap: the virtual clock stands, as something outside may still come",
+                    outside_line);
 }
 
 static void find_waiting(lua_State *L, np_task *t, void *ctx) {
@@ -194,7 +200,8 @@ np_task *np_first_waiting(np_runtime *rt) {
 
 int luaopen_neap_inspect_core(lua_State *L) {
   static const luaL_Reg funcs[] = {
-    { "tasks", f_tasks }, { "stats", f_stats }, { "objects", f_objects }, { "traceback", f_traceback }, { NULL, NULL },
+    {"tasks", f_tasks},         {"stats", f_stats}, {"objects", f_objects},
+    {"traceback", f_traceback}, {NULL, NULL},
   };
   luaL_newlib(L, funcs);
   return 1;

@@ -8,7 +8,8 @@
 #include "bindings/task.h"
 #include "core/error.h"
 
-/* __index for types with fields: a method if there is one, else type->index. Upvalues: methods, type->index. */
+/* __index for types with fields: a method if there is one, else type->index. Upvalues: methods,
+ * type->index. */
 static int index_field(lua_State *L) {
   lua_pushvalue(L, 2);
   if (np_likely(lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)) return 1;
@@ -73,7 +74,8 @@ int np_fail(lua_State *L, int code, const char *fmt, ...) {
   lua_pushfstring(L, "%s: %s", lua_tostring(L, -1), np_error_text(code));
   lua_remove(L, -2);
   lua_pushstring(L, np_error_name(code));
-  if (np_unlikely(code == -ETIMEDOUT) && np_task_of(L)) np_trace(np_loop_of(L), "timeout", NULL, code);
+  if (np_unlikely(code == -ETIMEDOUT) && np_task_of(L))
+    np_trace(np_loop_of(L), "timeout", NULL, code);
   return 3;
 }
 
@@ -138,7 +140,8 @@ void np_check_options(lua_State *L, int idx, const char *const known[]) {
       luaL_addstring(&b, known[i]);
     }
     luaL_pushresult(&b);
-    luaL_argerror(L, idx, lua_pushfstring(L, "unknown option '%s' (known: %s)", key, lua_tostring(L, -1)));
+    luaL_argerror(L, idx,
+                  lua_pushfstring(L, "unknown option '%s' (known: %s)", key, lua_tostring(L, -1)));
   }
 }
 
@@ -152,18 +155,21 @@ static bool option(lua_State *L, int idx, const char *key) {
 }
 
 static int bad_option(lua_State *L, int idx, const char *key, const char *want) {
-  return luaL_argerror(L, idx, lua_pushfstring(L, "option '%s': %s expected, got %s", key, want,
-                                               luaL_tolstring(L, -1, NULL)));
+  return luaL_argerror(
+    L, idx,
+    lua_pushfstring(L, "option '%s': %s expected, got %s", key, want, luaL_tolstring(L, -1, NULL)));
 }
 
-lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer def, lua_Integer min, lua_Integer max) {
+lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer def, lua_Integer min,
+                           lua_Integer max) {
   if (!option(L, idx, key)) return def;
   int is_int;
   lua_Integer v = lua_tointegerx(L, -1, &is_int);
   if (!is_int || lua_type(L, -1) != LUA_TNUMBER) bad_option(L, idx, key, "an integer");
   if (v < min || v > max)
-    luaL_argerror(L, idx, lua_pushfstring(L, "option '%s': %I is not from %I to %I", key, (LUAI_UACINT)v,
-                                          (LUAI_UACINT)min, (LUAI_UACINT)max));
+    luaL_argerror(L, idx,
+                  lua_pushfstring(L, "option '%s': %I is not from %I to %I", key, (LUAI_UACINT)v,
+                                  (LUAI_UACINT)min, (LUAI_UACINT)max));
   lua_pop(L, 1);
   return v;
 }
@@ -171,7 +177,8 @@ lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer d
 double np_opt_seconds(lua_State *L, int idx, const char *key, double def) {
   if (!option(L, idx, key)) return def;
   double s = lua_tonumber(L, -1);
-  if (lua_type(L, -1) != LUA_TNUMBER || isnan(s) || s < 0) bad_option(L, idx, key, "seconds (a number, 0 or more)");
+  if (lua_type(L, -1) != LUA_TNUMBER || isnan(s) || s < 0)
+    bad_option(L, idx, key, "seconds (a number, 0 or more)");
   lua_pop(L, 1);
   return s;
 }

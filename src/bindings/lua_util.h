@@ -7,20 +7,22 @@
 
 #include "core/base.h"
 
-/* A userdata type. Every userdata of ours begins with a pointer to its np_type: checking an argument is one compare. */
+/* A userdata type. Every userdata of ours begins with a pointer to its np_type: checking an
+ * argument is one compare. */
 typedef struct np_type {
-  const char *name;             /* "neap.stream": metatable name and prefix of tostring */
-  const luaL_Reg *methods;      /* __index */
-  const luaL_Reg *meta;         /* __gc, __close, __tostring ... */
-  lua_CFunction index;          /* for fields: called with (ud, key) when no method has the name; NULL */
+  const char *name;        /* "neap.stream": metatable name and prefix of tostring */
+  const luaL_Reg *methods; /* __index */
+  const luaL_Reg *meta;    /* __gc, __close, __tostring ... */
+  /* for fields: called with (ud, key) when no method has the name; NULL */
+  lua_CFunction index;
 } np_type;
 
 /* Makes the metatable once per state (registry[type]). */
 void np_type_init(lua_State *L, const np_type *type);
 /* A new userdata of `size` bytes, zeroed, its first word the type; metatable set. */
 void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalues);
-void *np_test_object(lua_State *L, int idx, const np_type *type);   /* NULL: something else */
-void *np_check_object(lua_State *L, int idx, const np_type *type);  /* raises an argument error */
+void *np_test_object(lua_State *L, int idx, const np_type *type);  /* NULL: something else */
+void *np_check_object(lua_State *L, int idx, const np_type *type); /* raises an argument error */
 
 /* nil, "<formatted>: <text of code>", "<NAME>": the triple. Returns 3. */
 int np_fail(lua_State *L, int code, const char *fmt, ...);
@@ -28,14 +30,19 @@ int np_fail_text(lua_State *L, const char *name, const char *fmt, ...); /* messa
 
 /* Raises an error object that prints as its message and has .code (what iterators raise). */
 int np_raise(lua_State *L, int code, const char *fmt, ...);
-int np_raise_message(lua_State *L, int idx, const char *name); /* the message string at idx, as it is */
+/* the message string at idx, as it is */
+int np_raise_message(lua_State *L, int idx, const char *name);
 
-/* Options: raises for a key of the table at idx that is not in the NULL-terminated list, naming all known. */
+/* Options: raises for a key of the table at idx that is not in the NULL-terminated list, naming all
+ * known. */
 void np_check_options(lua_State *L, int idx, const char *const known[]);
-/* A field of the options table at idx (none and nil: absent), with type checks that name the option. */
-lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer def, lua_Integer min, lua_Integer max);
+/* A field of the options table at idx (none and nil: absent), with type checks that name the
+ * option. */
+lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer def, lua_Integer min,
+                           lua_Integer max);
 double np_opt_seconds(lua_State *L, int idx, const char *key, double def);
 bool np_opt_boolean(lua_State *L, int idx, const char *key, bool def);
-const char *np_opt_string(lua_State *L, int idx, const char *key, const char *def); /* stays anchored in the table */
+/* stays anchored in the table */
+const char *np_opt_string(lua_State *L, int idx, const char *key, const char *def);
 
 #endif

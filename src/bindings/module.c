@@ -1,5 +1,6 @@
-/* build/neap.so: the same modules for a stock Lua.  require "neap".run(f) runs f as the main task of a runtime that
- * lives in the calling state, until its group has ended.  Outside run everything is as it was. */
+/* build/neap.so: the same modules for a stock Lua. require "neap".run(f) runs f as the main task of
+ * a runtime that lives in the calling state, until its group has ended. Outside run everything is
+ * as it was. */
 #include "bindings/modules.h"
 #include "bindings/task_impl.h"
 #include "neap.h"
@@ -10,11 +11,13 @@ static int raise_failure(lua_State *L) {
   return lua_error(L);
 }
 
-/* run(f, ...): f's results; raises what left the main group. os.exit inside ends the process in order. */
+/* run(f, ...): f's results; raises what left the main group. os.exit inside ends the process in
+ * order. */
 static int f_run(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
-  if (np_task_of(L)) return luaL_error(L, "neap is running already: run is for a stock interpreter");
-  np_runtime *rt = np_new(&(np_config){ .L = L });
+  if (np_task_of(L))
+    return luaL_error(L, "neap is running already: run is for a stock interpreter");
+  np_runtime *rt = np_new(&(np_config){.L = L});
   if (!rt) return luaL_error(L, "cannot start neap: out of memory or descriptors");
   np_task *t = np_task_new(L, rt, rt->main, lua_gettop(L) - 1);
   rt->quiet = true; /* the caller gets the failure itself */
@@ -36,7 +39,8 @@ static int f_run(lua_State *L) {
 }
 
 int luaopen_neap(lua_State *L) {
-  *(np_task **)lua_getextraspace(L) = NULL; /* the stock interpreter leaves it as it found the memory */
+  /* the stock interpreter leaves it as it found the memory */
+  *(np_task **)lua_getextraspace(L) = NULL;
   np_modules_install(L, NULL);
   lua_pushcfunction(L, np_modules_search);
   lua_pushliteral(L, "neap");

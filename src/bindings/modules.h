@@ -26,8 +26,8 @@ int luaopen_neap_task_core(lua_State *L);
 int luaopen_neap_trace_core(lua_State *L);
 int luaopen_neap_watchdog_core(lua_State *L);
 
-/* Makes `require` find neap.*: C modules, then sources below the directory stdlib (NULL: none), then what is baked in.
- * Once per state. */
+/* Makes `require` find neap.*: C modules, then sources below the directory stdlib (NULL: none),
+ * then what is baked in. Once per state. */
 void np_modules_install(lua_State *L, const char *stdlib);
 int np_modules_search(lua_State *L); /* the package searcher */
 

@@ -1,8 +1,9 @@
 /* require, made so that a module may wait while it loads.
  *
- * In C, though nothing in it needs C: so the traceback of an error is stock Lua's to the byte, which it could not be
- * with a function of Lua in between.  A task that wants what another one is loading waits for it; a circle is named.
- * The search, its texts and its results are those of Lua's loadlib.c. */
+ * In C, though nothing in it needs C: so the traceback of an error is stock Lua's to the byte,
+ * which it could not be with a function of Lua in between. A task that wants what another one is
+ * loading waits for it; a circle is named. The search, its texts and its results are those of Lua's
+ * loadlib.c. */
 #include <stdio.h>
 #include <string.h>
 
@@ -56,7 +57,7 @@ static int l_close(lua_State *L) {
 }
 static const np_type loading_type = {
   .name = "neap.loading",
-  .meta = (const luaL_Reg[]){ { "__close", l_close }, { "__gc", l_close }, { NULL, NULL } },
+  .meta = (const luaL_Reg[]){{"__close", l_close}, {"__gc", l_close}, {NULL, NULL}},
 };
 
 static void wait_abort(np_task *t, void *obj) {
@@ -67,9 +68,10 @@ static int describe(void *obj, char *buf, size_t size) {
   loading *m = obj;
   return snprintf(buf, size, "'%s' (which task %u loads)", m->name, m->task ? m->task->id : 0);
 }
-static const np_waitkind require_wait = { "require", false, wait_abort, describe, false };
+static const np_waitkind require_wait = {"require", false, wait_abort, describe, false};
 
-/* If m waits, over however many others, for the module this task works on: raises, naming all on the way. */
+/* If m waits, over however many others, for the module this task works on: raises, naming all on
+ * the way. */
 static void check_circle(lua_State *L, loading *m, loading *mine) {
   loading *w = m;
   while (w && w != mine) w = w->awaits;
@@ -130,7 +132,8 @@ static int k_search(lua_State *L, int status, lua_KContext ctx) {
   for (lua_KContext i = ctx;; i++) {
     if (i > 0 && found(L)) return run_loader(L);
     if (lua_rawgeti(L, AT_SEARCHERS, i + 1) == LUA_TNIL)
-      return luaL_error(L, "module '%s' not found:%s", lua_tostring(L, AT_NAME), lua_tostring(L, AT_SAID));
+      return luaL_error(L, "module '%s' not found:%s", lua_tostring(L, AT_NAME),
+                        lua_tostring(L, AT_SAID));
     lua_pushvalue(L, AT_NAME);
     lua_callk(L, 1, 2, i + 1, k_search);
   }

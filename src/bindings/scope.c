@@ -1,7 +1,8 @@
-/* Scopes: what bounds the waits of a task — deadlines, shields and cancellations — and who is asked first.
+/* Scopes: what bounds the waits of a task — deadlines, shields and cancellations — and who is asked
+ * first.
  *
- * Entries are linked innermost first.  Those of a generator that yielded to its user are parked beside it: they bound
- * only what runs inside it. */
+ * Entries are linked innermost first. Those of a generator that yielded to its user are parked
+ * beside it: they bound only what runs inside it. */
 #include <stdio.h>
 #include <string.h>
 
@@ -25,7 +26,8 @@ void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uin
   np_node_append(t->scopes.next, &s->node); /* before the first: innermost */
 }
 
-/* A scope of this kind and state, seen at `now`: 0 or the code it ends waits with. *next is lowered. */
+/* A scope of this kind and state, seen at `now`: 0 or the code it ends waits with. *next is
+ * lowered. */
 static int look(np_scope *s, uint64_t now, uint64_t *next) {
   if (s->kind == NP_SCOPE_CANCEL) {
     if (s->stage == NP_CALM) return 0;
@@ -41,7 +43,8 @@ static int look(np_scope *s, uint64_t now, uint64_t *next) {
   return 0;
 }
 
-/* True when there are only calm cancellation scopes (the task's own, its groups'): the usual case needs no clock. */
+/* True when there are only calm cancellation scopes (the task's own, its groups'): the usual case
+ * needs no clock. */
 static bool nothing_open(const np_task *t) {
   for (np_node *n = t->scopes.next; n != &t->scopes; n = n->next)
     if (from_node(n)->kind != NP_SCOPE_CANCEL || from_node(n)->stage != NP_CALM) return false;
@@ -93,7 +96,8 @@ static int parked_gc(lua_State *L) {
   return 0;
 }
 static const np_type parked_type = {
-  .name = "neap.parked", .meta = (const luaL_Reg[]){ { "__gc", parked_gc }, { NULL, NULL } },
+  .name = "neap.parked",
+  .meta = (const luaL_Reg[]){{"__gc", parked_gc}, {NULL, NULL}},
 };
 
 static bool owns(np_task *t, lua_State *co) {
@@ -140,7 +144,8 @@ void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended) {
   lua_pop(L, 1);
 }
 
-/* Pushes what is parked for co and takes it out of the table; NULL, nothing pushed: there is none. */
+/* Pushes what is parked for co and takes it out of the table; NULL, nothing pushed: there is
+ * none. */
 static parked *take_parked(lua_State *L, lua_State *co) {
   luaL_checkstack(L, 6, NULL);
   push_parked_table(L);
@@ -190,7 +195,7 @@ typedef struct deadline {
   const np_type *type;
   np_scope scope;
   np_loop *loop;
-  int line;      /* where it was opened, in the function that is user value 1 */
+  int line; /* where it was opened, in the function that is user value 1 */
 } deadline;
 
 /* Nothing holds it any more and it still bounds waits: somebody left out <close>. */
@@ -198,10 +203,11 @@ static int deadline_gc(lua_State *L) {
   deadline *d = lua_touserdata(L, 1);
   if (!np_node_linked(&d->scope.node)) return 0;
   np_scope_close(&d->scope);
-  lua_Debug ar = { .short_src = "?" };
+  lua_Debug ar = {.short_src = "?"};
   if (lua_getiuservalue(L, 1, 1) == LUA_TFUNCTION) lua_getinfo(L, ">S", &ar);
   char text[LUA_IDSIZE + 100];
-  snprintf(text, sizeof text, "neap: a deadline was collected without close (made at %s:%d)", ar.short_src, d->line);
+  snprintf(text, sizeof text, "neap: a deadline was collected without close (made at %s:%d)",
+           ar.short_src, d->line);
   lua_warning(L, text, 0);
   return 0;
 }
@@ -226,15 +232,20 @@ static int deadline_tostring(lua_State *L) {
   uint64_t now = np_loop_now(d->loop), at = d->scope.at_ns;
   const char *state = np_node_linked(&d->scope.node) ? "" : " closed";
   if (at == NP_NEVER) lua_pushfstring(L, "neap.deadline{never%s}", state);
-  else lua_pushfstring(L, "neap.deadline{%fs left%s}", now >= at ? 0.0 : (lua_Number)(at - now) / 1e9, state);
+  else
+    lua_pushfstring(L, "neap.deadline{%fs left%s}", now >= at ? 0.0 : (lua_Number)(at - now) / 1e9,
+                    state);
   return 1;
 }
 
 const np_type np_scope_type = {
   .name = "neap.deadline",
-  .methods = (const luaL_Reg[]){ { "remaining", deadline_remaining }, { "close", deadline_close }, { NULL, NULL } },
-  .meta = (const luaL_Reg[]){ { "__close", deadline_close }, { "__gc", deadline_gc },
-                              { "__tostring", deadline_tostring }, { NULL, NULL } },
+  .methods =
+    (const luaL_Reg[]){{"remaining", deadline_remaining}, {"close", deadline_close}, {NULL, NULL}},
+  .meta = (const luaL_Reg[]){{"__close", deadline_close},
+                             {"__gc", deadline_gc},
+                             {"__tostring", deadline_tostring},
+                             {NULL, NULL}},
 };
 
 static deadline *open_scope(lua_State *L, np_scopekind kind, uint64_t at_ns) {
@@ -260,13 +271,17 @@ static int f_deadline(lua_State *L) {
 }
 
 static int timeout_result(lua_State *L, const char *raised) {
-  return np_fail_text(L, "ETIMEDOUT", raised ? "timeout: timed out (%s)" : "timeout: timed out", raised);
+  return np_fail_text(L, "ETIMEDOUT", raised ? "timeout: timed out (%s)" : "timeout: timed out",
+                      raised);
 }
 
-/* The error at the top comes from a result that told of a deadline: assert, an iterator. Others are mistakes. */
+/* The error at the top comes from a result that told of a deadline: assert, an iterator. Others are
+ * mistakes. */
 static bool tells_timeout(lua_State *L) {
   if (lua_type(L, -1) == LUA_TSTRING) return strstr(lua_tostring(L, -1), "timed out") != NULL;
-  if (luaL_getmetafield(L, -1, "__name") != LUA_TSTRING || strcmp(lua_tostring(L, -1), "neap.error") != 0) return false;
+  if (luaL_getmetafield(L, -1, "__name") != LUA_TSTRING ||
+      strcmp(lua_tostring(L, -1), "neap.error") != 0)
+    return false;
   lua_pop(L, 1);
   lua_getfield(L, -1, "code");
   bool yes = lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "ETIMEDOUT") == 0;
@@ -288,7 +303,8 @@ static int k_timeout(lua_State *L, int status, lua_KContext ctx) {
   return timeout_result(L, raised ? luaL_tolstring(L, -1, NULL) : NULL);
 }
 
-/* timeout(seconds, f, ...): f's results, or the ETIMEDOUT triple if a wait inside met this deadline. */
+/* timeout(seconds, f, ...): f's results, or the ETIMEDOUT triple if a wait inside met this
+ * deadline. */
 int np_timeout_call(lua_State *L) {
   uint64_t at = np_deadline_after(np_loop_of(L), np_check_seconds(L, 1));
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -306,7 +322,8 @@ static int k_shield(lua_State *L, int status, lua_KContext ctx) {
   return lua_gettop(L) - 1;
 }
 
-/* shield(seconds, f, ...): f's results; hides cancellation and outer scopes from f for at most so long. */
+/* shield(seconds, f, ...): f's results; hides cancellation and outer scopes from f for at most so
+ * long. */
 static int f_shield(lua_State *L) {
   uint64_t at = np_deadline_after(np_loop_of(L), np_check_seconds(L, 1));
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -319,7 +336,10 @@ static int f_shield(lua_State *L) {
 
 int luaopen_neap_scope_core(lua_State *L) {
   static const luaL_Reg funcs[] = {
-    { "deadline", f_deadline }, { "timeout", np_timeout_call }, { "shield", f_shield }, { NULL, NULL },
+    {"deadline", f_deadline},
+    {"timeout", np_timeout_call},
+    {"shield", f_shield},
+    {NULL, NULL},
   };
   luaL_newlib(L, funcs);
   return 1;

@@ -1,4 +1,5 @@
-/* Streams for Lua: making, ending, and what can be asked of one.  Reading and writing have files of their own. */
+/* Streams for Lua: making, ending, and what can be asked of one. Reading and writing have files of
+ * their own. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,8 @@ static int p_new(lua_State *L) {
   return 1;
 }
 
-/* Pushes a closed stream; NULL and the error pushed instead: no memory.  So that nothing that is owned is lost. */
+/* Pushes a closed stream; NULL and the error pushed instead: no memory. So that nothing that is
+ * owned is lost. */
 static stream *try_new(lua_State *L) {
   if (!lua_checkstack(L, 8)) {
     lua_pushliteral(L, "stack overflow");
@@ -198,7 +200,8 @@ static int end_stream(lua_State *L, stream *u, bool abort) {
   return 1;
 }
 
-/* close(): true, or the failure the stream had; what is queued still goes out. Never waits; idempotent. */
+/* close(): true, or the failure the stream had; what is queued still goes out. Never waits;
+ * idempotent. */
 static int f_close(lua_State *L) { return end_stream(L, np_stream_self(L), false); }
 /* abort(): RST, now. */
 static int f_abort(lua_State *L) { return end_stream(L, np_stream_self(L), true); }
@@ -301,7 +304,8 @@ static void push_seconds(lua_State *L, uint64_t ns) {
   else lua_pushnumber(L, (lua_Number)ns / 1e9);
 }
 
-/* Fields: timeout, line_max, read_max (writable); peer, address, fd, closed, unread_bytes, unsent_bytes. */
+/* Fields: timeout, line_max, read_max (writable); peer, address, fd, closed, unread_bytes,
+ * unsent_bytes. */
 static int f_index(lua_State *L) {
   stream *u = np_stream_self(L);
   const char *k = lua_tostring(L, 2);

@@ -1,4 +1,5 @@
-/* Streams as Lua objects, for the bindings that make them: accept, connect, pair, process, adopt. */
+/* Streams as Lua objects, for the bindings that make them: accept, connect, pair, process,
+ * adopt. */
 #ifndef NP_BINDING_STREAM_H
 #define NP_BINDING_STREAM_H
 
@@ -7,12 +8,12 @@
 #include "core/address.h"
 #include "core/stream.h"
 
-/* Wraps fd as a stream and pushes it: 0; or pushes nothing and returns a negative code.  Assumes ownership of
- * fd, also on failure and when it raises (no memory). */
+/* Wraps fd as a stream and pushes it: 0; or pushes nothing and returns a negative code. Assumes
+ * ownership of fd, also on failure and when it raises (no memory). */
 int np_push_fd_stream(lua_State *L, int fd);
 
-/* The same for a descriptor of which everything is known: a socket of our own making. `peer` (may be NULL) is who was
- * accepted: the kernel has forgotten that after a reset. */
+/* The same for a descriptor of which everything is known: a socket of our own making. `peer` (may
+ * be NULL) is who was accepted: the kernel has forgotten that after a reset. */
 int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind, const np_sockaddr *peer);
 
 /* The same for a transport. */

@@ -1,4 +1,5 @@
-/* The inside of stream objects, for stream.c (making, ending, fields), stream_read.c and stream_write.c alone. */
+/* The inside of stream objects, for stream.c (making, ending, fields), stream_read.c and
+ * stream_write.c alone. */
 #ifndef NP_BINDING_STREAM_IMPL_H
 #define NP_BINDING_STREAM_IMPL_H
 
@@ -15,8 +16,8 @@ typedef struct np_holder {
   void (*closed)(struct np_holder *h); /* a stream is about to be closed: let go of it */
 } np_holder;
 
-/* Whoever waits is one pointer per direction.  The pointer stays until the woken task has run: between waking and
- * running, nobody else may begin to read or write. */
+/* Whoever waits is one pointer per direction. The pointer stays until the woken task has run:
+ * between waking and running, nobody else may begin to read or write. */
 typedef struct stream {
   const np_type *type;
   np_stream *s;             /* NULL: closed */
@@ -67,11 +68,13 @@ int np_stream_busy(lua_State *L, stream *u,
 /* Pushes the name for messages. */
 const char *np_stream_name(lua_State *L, stream *u);
 
-/* A deadline not yet looked up: the stream's default, from the moment the call has to wait. Most calls never do, and spare
- * the clock (5 % of the instructions of an echo, 10 of a pipelined line). */
+/* A deadline not yet looked up: the stream's default, from the moment the call has to wait. Most
+ * calls never do, and spare the clock (5 % of the instructions of an echo, 10 of a pipelined
+ * line). */
 enum { NP_BY_DEFAULT = 0 };
 
-/* The instant that the options at idx (0: none) and the stream's default mean for a call that begins now. */
+/* The instant that the options at idx (0: none) and the stream's default mean for a call that
+ * begins now. */
 uint64_t np_stream_deadline(lua_State *L, stream *u, int idx);
 /* The same for a table of `timeout` as the last argument, which is removed. */
 uint64_t np_stream_take_options(lua_State *L, stream *u);

@@ -1,5 +1,5 @@
-/* Streams for Lua: reading.  A call becomes a condition (core/cond.h); the core tells when it is met, and the frame is
- * taken from where it lies.  Results follow Lua's io library. */
+/* Streams for Lua: reading. A call becomes a condition (core/cond.h); the core tells when it is
+ * met, and the frame is taken from where it lies.  Results follow Lua's io library. */
 #include <string.h>
 
 #include "bindings/codec.h"
@@ -19,7 +19,8 @@ static const np_waitkind read_wait = {"read", true, read_abort, np_stream_descri
 /* Only tasks of this process can end it: two that wait for each other are a deadlock. */
 static const np_waitkind read_wait_inside = {"read", false, read_abort, np_stream_describe, false};
 
-/* How a read ends: failures raise (iterators), descriptors come along; above CTX_SHIFT the number of conditions. */
+/* How a read ends: failures raise (iterators), descriptors come along; above CTX_SHIFT the number
+ * of conditions. */
 enum { CTX_RAISE = 1, CTX_FDS = 2, CTX_SHIFT = 4 };
 
 /* ---- results ---- */
@@ -60,7 +61,8 @@ static int push_frames(lua_State *L, stream *u, np_cond *conds, int n, const cha
   return np_done(L, pushed);
 }
 
-/* The bytes up to the first barrier and the descriptors there.  More of them than asked for: all stays as it is. */
+/* The bytes up to the first barrier and the descriptors there. More of them than asked for: all
+ * stays as it is. */
 static int push_fds(lua_State *L, stream *u, np_cond *c, const char *data, int ctx) {
   int fds[NP_FDS_MAX], max = (int)lua_tointeger(L, 2), n = 0, trouble = np_stream_fd_trouble(u->s);
   if (trouble) return read_failed(L, u, trouble, ctx);
@@ -113,7 +115,8 @@ static int start_read(lua_State *L, int n, int ctx, const char *what) {
   return k_read(L, LUA_OK, n << CTX_SHIFT | ctx);
 }
 
-/* The first check of every read: the condition in the object is in use while somebody waits with it. */
+/* The first check of every read: the condition in the object is in use while somebody waits with
+ * it. */
 static stream *reader(lua_State *L) {
   stream *u = np_stream_self(L);
   if (np_unlikely(u->reader || u->holder))
@@ -150,7 +153,8 @@ static void format_cond(lua_State *L, stream *u, int arg, np_cond *c) {
   }
 }
 
-/* Formats at 2..top become conditions; several are put at index 2, below the formats, which they refer to. */
+/* Formats at 2..top become conditions; several are put at index 2, below the formats, which they
+ * refer to. */
 static int parse_formats(lua_State *L, stream *u) {
   int n = lua_gettop(L) - 1;
   if (n <= 0) {
@@ -167,9 +171,10 @@ static int parse_formats(lua_State *L, stream *u) {
   return n;
 }
 
-/* read([fmt...][, {timeout = s}]): a value per format, all or none: "l" (default), "L", "a", "n", a count, or a codec.
- * nil at the end; nil, message, code: ETIMEDOUT (the bytes stay), EMSGSIZE (past line_max or read_max; they stay),
- * ECANCELED (closed), EPIPE (the end inside a record), or what the kernel said. */
+/* read([fmt...][, {timeout = s}]): a value per format, all or none: "l" (default), "L", "a", "n", a
+ * count, or a codec. nil at the end; nil, message, code: ETIMEDOUT (the bytes stay), EMSGSIZE (past
+ * line_max or read_max; they stay), ECANCELED (closed), EPIPE (the end inside a record), or what
+ * the kernel said. */
 int np_f_read(lua_State *L) {
   stream *u = reader(L);
   u->read_by_ns = np_stream_take_options(L, u);
@@ -188,7 +193,8 @@ static int lines_next(lua_State *L) {
   return start_read(L, parse_formats(L, u), CTX_RAISE, "lines");
 }
 
-/* lines([fmt...]): iterator of read(fmt...).  Ends at the end and when our side closes; raises failures. */
+/* lines([fmt...]): iterator of read(fmt...). Ends at the end and when our side closes; raises
+ * failures. */
 int np_f_lines(lua_State *L) {
   stream *u = np_stream_self(L);
   int nfmt = lua_gettop(L) - 1;
@@ -213,9 +219,9 @@ int np_f_messages(lua_State *L) {
 
 static const char *const recv_options[] = {"timeout", "fds", NULL};
 
-/* recv([max][, {timeout = s, fds = n}]): what is there, at least one byte, at most max.  With fds: the bytes up to the
- * first descriptors and a list of these, to be closed; EMSGSIZE if more than n came (all stays), once EMFILE or EMSGSIZE
- * if the kernel had to drop some (the bytes stay). */
+/* recv([max][, {timeout = s, fds = n}]): what is there, at least one byte, at most max. With fds:
+ * the bytes up to the first descriptors and a list of these, to be closed; EMSGSIZE if more than n
+ * came (all stays), once EMFILE or EMSGSIZE if the kernel had to drop some (the bytes stay). */
 int np_f_recv(lua_State *L) {
   stream *u = reader(L);
   if (lua_gettop(L) == 1) {
@@ -237,8 +243,8 @@ int np_f_recv(lua_State *L) {
   return start_read(L, 1, CTX_FDS, "recv");
 }
 
-/* read_until(delim[, max][, opts]): the bytes before delim, which is taken; the rest at the end; EMSGSIZE past max
- * (line_max). */
+/* read_until(delim[, max][, opts]): the bytes before delim, which is taken; the rest at the end;
+ * EMSGSIZE past max (line_max). */
 int np_f_read_until(lua_State *L) {
   stream *u = reader(L);
   u->read_by_ns = np_stream_take_options(L, u);
@@ -251,8 +257,8 @@ int np_f_read_until(lua_State *L) {
   return start_read(L, 1, 0, "read_until");
 }
 
-/* unpack(fmt[, opts]): the values of one string.pack record; EPIPE if the end comes inside it, EBADMSG for an integer
- * that does not fit. */
+/* unpack(fmt[, opts]): the values of one string.pack record; EPIPE if the end comes inside it,
+ * EBADMSG for an integer that does not fit. */
 int np_f_unpack(lua_State *L) {
   stream *u = reader(L);
   u->read_by_ns = np_stream_take_options(L, u);
@@ -272,7 +278,8 @@ int np_f_unpack(lua_State *L) {
   return start_read(L, 1, 0, "unpack");
 }
 
-/* peek([n][, opts]): the next n bytes (1), fewer at the end, without taking them; 0: all that is here, at least one. */
+/* peek([n][, opts]): the next n bytes (1), fewer at the end, without taking them; 0: all that is
+ * here, at least one. */
 int np_f_peek(lua_State *L) {
   stream *u = reader(L);
   u->read_by_ns = np_stream_take_options(L, u);

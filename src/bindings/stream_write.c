@@ -1,5 +1,6 @@
-/* Streams for Lua: writing.  One task writes at a time; the others stand in a queue of turns, so whole writes never
- * interleave, and a turn is handed over by name: whoever comes later cannot take it. */
+/* Streams for Lua: writing. One task writes at a time; the others stand in a queue of turns, so
+ * whole writes never interleave, and a turn is handed over by name: whoever comes later cannot take
+ * it. */
 #include <string.h>
 
 #include "bindings/descriptor.h"
@@ -125,8 +126,9 @@ static stream *writer(lua_State *L) {
   return u;
 }
 
-/* write(...[, {timeout = s}]): the stream.  Takes all pieces (strings and numbers) or none; waits only while more than
- * NP_WRITE_HIGH bytes are queued.  A deadline or cancellation that ends the wait breaks the stream. */
+/* write(...[, {timeout = s}]): the stream. Takes all pieces (strings and numbers) or none; waits
+ * only while more than NP_WRITE_HIGH bytes are queued. A deadline or cancellation that ends the
+ * wait breaks the stream. */
 int np_f_write(lua_State *L) {
   stream *u = writer(L);
   uint64_t by = lua_istable(L, -1) ? np_stream_take_options(L, u) : NP_BY_DEFAULT;
@@ -151,7 +153,8 @@ static int k_flush(lua_State *L, int status, lua_KContext by) {
   return np_done(L, 1);
 }
 
-/* flush([{timeout = s}]): waits until the kernel has everything: the stream. A deadline breaks nothing. */
+/* flush([{timeout = s}]): waits until the kernel has everything: the stream. A deadline breaks
+ * nothing. */
 int np_f_flush(lua_State *L) {
   stream *u = writer(L);
   uint64_t by = np_stream_take_options(L, u);
@@ -167,7 +170,8 @@ static int p_gather(lua_State *L) {
   return 1;
 }
 
-/* np_gather_fds of the list, which may have changed during the wait; the turn is passed on before it raises. */
+/* np_gather_fds of the list, which may have changed during the wait; the turn is passed on before
+ * it raises. */
 static int gather(lua_State *L, stream *u, int fds[NP_FDS_MAX]) {
   lua_pushcfunction(L, p_gather);
   lua_pushvalue(L, 3);
@@ -181,7 +185,8 @@ static int gather(lua_State *L, stream *u, int fds[NP_FDS_MAX]) {
   return n;
 }
 
-/* The caller has the turn. The descriptors go with the first byte that goes; the rest is plain bytes. */
+/* The caller has the turn. The descriptors go with the first byte that goes; the rest is plain
+ * bytes. */
 static int k_send(lua_State *L, int status, lua_KContext by) {
   stream *u = lua_touserdata(L, 1);
   int woken = status == LUA_YIELD ? np_woken(L) : 0;
@@ -202,8 +207,9 @@ static int k_send(lua_State *L, int status, lua_KContext by) {
 
 static const char *const send_options[] = {"timeout", "fds", NULL};
 
-/* send(msg[, {fds = {...}, timeout = s}]): the stream.  Up to 253 descriptors travel with the first byte of msg, once;
- * ours stay ours. A deadline before anything went breaks nothing. EOPNOTSUPP: not AF_UNIX. */
+/* send(msg[, {fds = {...}, timeout = s}]): the stream. Up to 253 descriptors travel with the first
+ * byte of msg, once; ours stay ours. A deadline before anything went breaks nothing. EOPNOTSUPP:
+ * not AF_UNIX. */
 int np_f_send(lua_State *L) {
   stream *u = writer(L);
   size_t len;

@@ -11,7 +11,8 @@ int np_task_push_results(lua_State *L, np_task *t) {
   lua_pushboolean(L, t->outcome == NP_RETURNED);
   if (t->nresults == 0) return 1;
   lua_getiuservalue(L, ud, NP_TASK_RESULT);
-  if (t->outcome == NP_WAS_CANCELLED && lua_getiuservalue(L, ud, NP_TASK_TRACE) != LUA_TNIL) return 3;
+  if (t->outcome == NP_WAS_CANCELLED && lua_getiuservalue(L, ud, NP_TASK_TRACE) != LUA_TNIL)
+    return 3;
   lua_settop(L, ud + 2);
   if (t->outcome != NP_RETURNED || t->nresults == 1) return 2;
   int table = lua_gettop(L);
@@ -25,8 +26,10 @@ static void join_abort(np_task *t, void *obj) {
   (void)obj;
   np_node_remove(&t->waiter.node);
 }
-static int describe_task(void *obj, char *buf, size_t size) { return snprintf(buf, size, "task %u", ((np_task *)obj)->id); }
-static const np_waitkind join_wait = { "join", false, join_abort, describe_task, false };
+static int describe_task(void *obj, char *buf, size_t size) {
+  return snprintf(buf, size, "task %u", ((np_task *)obj)->id);
+}
+static const np_waitkind join_wait = {"join", false, join_abort, describe_task, false};
 
 static int k_join(lua_State *L, int status, lua_KContext ctx) {
   (void)status, (void)ctx;
@@ -43,7 +46,7 @@ static int k_join(lua_State *L, int status, lua_KContext ctx) {
   return np_wait(L, &join_wait, t, at, 0, k_join);
 }
 
-static const char *const timeout_only[] = { "timeout", NULL };
+static const char *const timeout_only[] = {"timeout", NULL};
 
 static int f_join(lua_State *L) {
   np_task *t = np_check_object(L, 1, &np_task_type);
@@ -58,7 +61,8 @@ static int f_join(lua_State *L) {
   return k_join(L, LUA_OK, 0);
 }
 
-/* task:cancel([reason]): true, or false if it had ended or was cancelled before. The reason is join's third result. */
+/* task:cancel([reason]): true, or false if it had ended or was cancelled before. The reason is
+ * join's third result. */
 static int f_cancel(lua_State *L) {
   np_task *t = np_check_object(L, 1, &np_task_type);
   lua_settop(L, 2);
@@ -72,8 +76,8 @@ static int f_cancel(lua_State *L) {
 }
 
 static const char *state_name(const np_task *t) {
-  static const char *const names[] = { "ready", "running", "waiting", "ended" };
-  static const char *const ends[] = { "returned", "failed", "cancelled" };
+  static const char *const names[] = {"ready", "running", "waiting", "ended"};
+  static const char *const ends[] = {"returned", "failed", "cancelled"};
   return t->state == NP_ENDED ? ends[t->outcome] : names[t->state];
 }
 
@@ -91,7 +95,8 @@ static int f_index(lua_State *L) {
 static int f_newindex(lua_State *L) {
   np_check_object(L, 1, &np_task_type);
   const char *key = luaL_checkstring(L, 2);
-  if (strcmp(key, "name") != 0) return luaL_error(L, "a task has no field '%s' to set (only name)", key);
+  if (strcmp(key, "name") != 0)
+    return luaL_error(L, "a task has no field '%s' to set (only name)", key);
   luaL_checkstring(L, 3);
   lua_setiuservalue(L, 1, NP_TASK_NAME);
   return 0;
@@ -99,16 +104,17 @@ static int f_newindex(lua_State *L) {
 
 static int f_tostring(lua_State *L) {
   np_task *t = np_check_object(L, 1, &np_task_type);
-  const char *name = lua_getiuservalue(L, 1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
-  lua_pushfstring(L, "neap.task{%d%s%s %s%s%s}", (int)t->id, name ? " " : "", name ? name : "", state_name(t),
-                  t->kind ? " for " : "", t->kind ? t->kind->what : "");
+  const char *name =
+    lua_getiuservalue(L, 1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  lua_pushfstring(L, "neap.task{%d%s%s %s%s%s}", (int)t->id, name ? " " : "", name ? name : "",
+                  state_name(t), t->kind ? " for " : "", t->kind ? t->kind->what : "");
   return 1;
 }
 
 const np_type np_task_type = {
   .name = "neap.task",
-  .methods = (const luaL_Reg[]){ { "join", f_join }, { "cancel", f_cancel }, { NULL, NULL } },
-  .meta = (const luaL_Reg[]){ { "__tostring", f_tostring }, { "__newindex", f_newindex }, { NULL, NULL } },
+  .methods = (const luaL_Reg[]){{"join", f_join}, {"cancel", f_cancel}, {NULL, NULL}},
+  .meta = (const luaL_Reg[]){{"__tostring", f_tostring}, {"__newindex", f_newindex}, {NULL, NULL}},
   .index = f_index,
 };
 
@@ -119,7 +125,7 @@ static int f_spawn(lua_State *L) {
 }
 
 static void sleep_abort(np_task *t, void *obj) { (void)t, (void)obj; }
-static const np_waitkind sleep_wait = { "sleep", false, sleep_abort, NULL, false };
+static const np_waitkind sleep_wait = {"sleep", false, sleep_abort, NULL, false};
 
 /* The end of a sleep is its own deadline; a scope's is a timeout. */
 static int k_sleep(lua_State *L, int status, lua_KContext ctx) {
@@ -130,7 +136,8 @@ static int k_sleep(lua_State *L, int status, lua_KContext ctx) {
   return 1;
 }
 
-/* sleep(seconds): true, or the ETIMEDOUT triple when a deadline scope ended it. 1 ms granularity, never early. */
+/* sleep(seconds): true, or the ETIMEDOUT triple when a deadline scope ended it. 1 ms granularity,
+ * never early. */
 static int f_sleep(lua_State *L) {
   uint64_t ns = np_check_seconds(L, 1);
   np_op_begin(L, "sleep");
@@ -178,13 +185,13 @@ static void select_add(void *obj, int op, np_waiter *w) {
   (void)op;
   np_node_append(&((np_task *)obj)->joiners, &w->node);
 }
-static const np_selop task_ops[] = { { "join", false }, { NULL, false } };
-static const np_selectable task_selectable = { task_ops, false, select_poll, select_add, NULL };
+static const np_selop task_ops[] = {{"join", false}, {NULL, false}};
+static const np_selectable task_selectable = {task_ops, false, select_poll, select_add, NULL};
 
 int luaopen_neap_task_core(lua_State *L) {
   static const luaL_Reg funcs[] = {
-    { "spawn", f_spawn }, { "sleep", f_sleep }, { "yield", f_yield }, { "now", f_now }, { "current", f_current },
-    { NULL, NULL },
+    {"spawn", f_spawn}, {"sleep", f_sleep},     {"yield", f_yield},
+    {"now", f_now},     {"current", f_current}, {NULL, NULL},
   };
   np_type_init(L, &np_task_type);
   np_selectable_set(L, &np_task_type, &task_selectable);

@@ -1,8 +1,9 @@
-/* --trace: one line on standard error for each thing listened to, accepted, connected, timed out, closed, with the line
- * of the script that did it.
+/* --trace: one line on standard error for each thing listened to, accepted, connected, timed out,
+ * closed, with the line of the script that did it.
  *
- * An event inside a call of a task has that task's line; one that comes from outside has the line that made its object,
- * noted when the object appears.  The hook runs inside the core's calls: it neither raises nor touches the collector. */
+ * An event inside a call of a task has that task's line; one that comes from outside has the line
+ * that made its object, noted when the object appears. The hook runs inside the core's calls: it
+ * neither raises nor touches the collector. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,8 @@ typedef struct tracer {
 
 static const char key_tracer = 't';
 
-/* ---- places ----------------------------------------------------------------------------------------------- */
+/* ---- places
+ * ----------------------------------------------------------------------------------------------- */
 
 static size_t slot_of(const place *places, size_t cap, const np_object *o) {
   size_t i = ((uintptr_t)o >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 20 & (cap - 1);
@@ -53,7 +55,8 @@ static bool grow(tracer *t) {
 static void note(tracer *t, const np_object *o, const char *where) {
   if (t->used * 2 >= t->cap && !grow(t)) return;
   place *p = &t->places[slot_of(t->places, t->cap, o)];
-  if (!p->object) t->used++; /* a freed object's slot is used again by the next one at its address */
+  /* a freed object's slot is used again by the next one at its address */
+  if (!p->object) t->used++;
   p->object = o;
   memcpy(p->where, where, WHERE_MAX);
 }
@@ -64,7 +67,8 @@ static const char *noted(const tracer *t, const np_object *o) {
   return p->object ? p->where : "";
 }
 
-/* "script.lua:12" of the running task's innermost line outside the standard library; "" when none runs. */
+/* "script.lua:12" of the running task's innermost line outside the standard library; "" when none
+ * runs. */
 static void current_place(const tracer *t, char where[WHERE_MAX]) {
   lua_Debug ar;
   where[0] = '\0';
@@ -78,7 +82,8 @@ static void current_place(const tracer *t, char where[WHERE_MAX]) {
   }
 }
 
-/* ---- the log ---------------------------------------------------------------------------------------------- */
+/* ---- the log
+ * ---------------------------------------------------------------------------------------------- */
 
 static void describe(np_object *o, char *buf, size_t size) {
   const np_stream *s = np_stream_of(o);
@@ -100,11 +105,12 @@ static void on_event(void *ctx, const char *event, np_object *o, int code) {
   if (o) describe(o, what, sizeof what);
   double s = (double)(np_loop_now(t->rt->loop) - t->began_ns) / 1e9;
   const char *at = where[0] ? where : noted(t, o);
-  fprintf(stderr, "neap: %.6f %s%s%s%s%s%s%s\n", s, event, *what ? " " : "", what, code < 0 ? ": " : "",
-          code < 0 ? np_error_text(code) : "", *at ? " at " : "", at);
+  fprintf(stderr, "neap: %.6f %s%s%s%s%s%s%s\n", s, event, *what ? " " : "", what,
+          code < 0 ? ": " : "", code < 0 ? np_error_text(code) : "", *at ? " at " : "", at);
 }
 
-/* ---- Lua -------------------------------------------------------------------------------------------------- */
+/* ---- Lua
+ * -------------------------------------------------------------------------------------------------- */
 
 static int f_gc(lua_State *L) {
   tracer *t = lua_touserdata(L, 1);

@@ -1,7 +1,7 @@
 /* Waiting and waking: what every binding calls.
  *
- * A task's waiter node is in the queue of the object it waits for or in the ready queue, never in both, so a wake-up
- * cannot be swallowed.  Nothing here resumes a task: that is schedule.c. */
+ * A task's waiter node is in the queue of the object it waits for or in the ready queue, never in
+ * both, so a wake-up cannot be swallowed.  Nothing here resumes a task: that is schedule.c. */
 #include <math.h>
 #include <stdarg.h>
 
@@ -42,10 +42,14 @@ static void cannot_wait(lua_State *L, np_task *t, const char *what) {
     luaL_error(L, "cannot wait (%s) in a coroutine that is being closed", what);
   if (!rt->current) luaL_error(L, "cannot wait (%s) outside a task", what);
   if (!t || L != np_task_top(t) || t->state != NP_RUNNING)
-    luaL_error(L, "cannot wait here (%s): this coroutine was resumed by something other than neap's coroutine.resume",
+    luaL_error(L,
+               "cannot wait here (%s): this coroutine was resumed by something other than neap's "
+               "coroutine.resume",
                what);
-  luaL_error(L, "cannot wait (%s) inside a C function that cannot be suspended "
-             "(table.sort, string.gsub, a __gc metamethod ...)", what);
+  luaL_error(L,
+             "cannot wait (%s) inside a C function that cannot be suspended "
+             "(table.sort, string.gsub, a __gc metamethod ...)",
+             what);
 }
 
 /* A task that calls and calls without ever having to wait feels its cancellation here. */
@@ -96,14 +100,16 @@ void np_task_interrupt(np_task *t) {
   np_task_wake_code(t, t->woken);
 }
 
-/* The wait is over before it began: its object forgets the task, which gives way and finds `code`. */
+/* The wait is over before it began: its object forgets the task, which gives way and finds
+ * `code`. */
 int np_task_refuse(lua_State *L, np_task *t, int code, lua_KContext ctx, lua_KFunction k) {
   np_scope *s = t->by;
   if (s && s->kind == NP_SCOPE_DEADLINE) {
     s->hit = true;
     if (++s->streak >= NP_STREAK_MAX) {
       s->streak = 0;
-      luaL_error(L, "timed out: %d results in a row of an expired deadline were ignored", NP_STREAK_MAX);
+      luaL_error(L, "timed out: %d results in a row of an expired deadline were ignored",
+                 NP_STREAK_MAX);
     }
   } else if (code == NP_WOKEN_CANCEL) {
     if (s->stage == NP_REQUESTED) {
@@ -120,7 +126,8 @@ int np_task_refuse(lua_State *L, np_task *t, int code, lua_KContext ctx, lua_KFu
   return lua_yieldk(L, 0, ctx, k);
 }
 
-int np_wait(lua_State *L, const np_waitkind *kind, void *obj, uint64_t deadline_ns, lua_KContext ctx, lua_KFunction k) {
+int np_wait(lua_State *L, const np_waitkind *kind, void *obj, uint64_t deadline_ns,
+            lua_KContext ctx, lua_KFunction k) {
   np_task *t = np_task_of(L);
   uint64_t next = NP_NEVER;
   t->by = NULL;
@@ -177,7 +184,8 @@ int np_done(lua_State *L, int nresults) {
 
 int np_task_cause(const np_task *t) { return t->woken == -ETIMEDOUT ? -ETIMEDOUT : -ECANCELED; }
 
-/* Counts a failure that came at once; true: give way before returning it. Raises when ignored too often. */
+/* Counts a failure that came at once; true: give way before returning it. Raises when ignored too
+ * often. */
 static bool count_streak(lua_State *L, uint8_t *streak, const char *text) {
   np_task *t = np_task_of(L);
   bool can = np_can_wait(L, t);

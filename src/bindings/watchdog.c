@@ -1,9 +1,9 @@
 /* The watchdog: names the line of a task that keeps the loop longer than a threshold.
  *
- * A timer aimed at the loop's own thread ticks four times per threshold.  Its signal handler, which the host installs
- * (main.c), sees whether the same slice still runs and then sets a hook on the running coroutine: lua_sethook may be
- * called from a signal handler (lua.c does).  The hook reports.  Off, it costs a load and a branch per slice; on and
- * idle, the timer is disarmed. */
+ * A timer aimed at the loop's own thread ticks four times per threshold. Its signal handler, which
+ * the host installs (main.c), sees whether the same slice still runs and then sets a hook on the
+ * running coroutine: lua_sethook may be called from a signal handler (lua.c does). The hook
+ * reports. Off, it costs a load and a branch per slice; on and idle, the timer is disarmed. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static uint64_t real_ns(void) {
 }
 
 static void set_timer(np_watch *w, uint64_t ns) {
-  struct itimerspec its = { .it_interval = { (time_t)(ns / NP_SEC), (long)(ns % NP_SEC) } };
+  struct itimerspec its = {.it_interval = {(time_t)(ns / NP_SEC), (long)(ns % NP_SEC)}};
   its.it_value = its.it_interval;
   timer_settime(w->timer, 0, &its, NULL);
 }
@@ -55,9 +55,10 @@ static void push_report(lua_State *L, np_runtime *rt) {
   np_task_where(t, where, sizeof where);
   snprintf(seconds, sizeof seconds, "%.2f", (double)(real_ns() - rt->watch.since_ns) / 1e9);
   np_push_task(L, t);
-  const char *name = lua_getiuservalue(L, -1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
-  lua_pushfstring(L, "neap: task %d%s%s%s has kept the loop for %s s at %s", (int)t->id, name ? " (" : "",
-                  name ? name : "", name ? ")" : "", seconds, where);
+  const char *name =
+    lua_getiuservalue(L, -1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  lua_pushfstring(L, "neap: task %d%s%s%s has kept the loop for %s s at %s", (int)t->id,
+                  name ? " (" : "", name ? name : "", name ? ")" : "", seconds, where);
   luaL_traceback(L, L, lua_tostring(L, -1), 0);
 }
 
@@ -106,7 +107,7 @@ void np_watchdog_off(np_runtime *rt) {
 
 static int turn_on(np_runtime *rt, uint64_t threshold_ns) {
   np_watch *w = &rt->watch;
-  struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = w->signo };
+  struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = w->signo};
   ev.sigev_value.sival_ptr = rt;
   ev.sigev_notify_thread_id = gettid();
   timer_t timer;
@@ -119,12 +120,13 @@ static int turn_on(np_runtime *rt, uint64_t threshold_ns) {
   return 0;
 }
 
-/* watchdog(seconds): warns, once per slice, of a task that keeps the loop longer; nil or false turns it off. True, or
- * nil, message, "ENOTSUP" where the host has not opted in (neap.h). */
+/* watchdog(seconds): warns, once per slice, of a task that keeps the loop longer; nil or false
+ * turns it off. True, or nil, message, "ENOTSUP" where the host has not opted in (neap.h). */
 static int f_watchdog(lua_State *L) {
   np_runtime *rt = np_runtime_of(L);
   uint64_t ns = lua_toboolean(L, 1) ? np_check_seconds(L, 1) : 0;
-  luaL_argcheck(L, !lua_toboolean(L, 1) || (ns > 0 && ns != NP_NEVER), 1, "a number of seconds above 0 expected");
+  luaL_argcheck(L, !lua_toboolean(L, 1) || (ns > 0 && ns != NP_NEVER), 1,
+                "a number of seconds above 0 expected");
   np_watchdog_off(rt);
   if (ns > 0) {
     int r = rt->watch.signo ? turn_on(rt, ns) : -ENOTSUP;
@@ -135,7 +137,7 @@ static int f_watchdog(lua_State *L) {
 }
 
 int luaopen_neap_watchdog_core(lua_State *L) {
-  static const luaL_Reg funcs[] = { { "watchdog", f_watchdog }, { NULL, NULL } };
+  static const luaL_Reg funcs[] = {{"watchdog", f_watchdog}, {NULL, NULL}};
   luaL_newlib(L, funcs);
   return 1;
 }

@@ -1,7 +1,8 @@
 /* A descriptor as a transport: TCP and AF_UNIX stream sockets, pipes, terminals, files.
  *
- * Descriptors 0, 1 and 2 are shared with whoever started us, so they stay in blocking mode: poll(2) is asked
- * before each call and writes are at most PIPE_BUF, which a writable pipe takes without blocking. */
+ * Descriptors 0, 1 and 2 are shared with whoever started us, so they stay in blocking mode: poll(2)
+ * is asked before each call and writes are at most PIPE_BUF, which a writable pipe takes without
+ * blocking. */
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>

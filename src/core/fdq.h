@@ -1,6 +1,6 @@
-/* Descriptors that arrived on an AF_UNIX stream and were not taken yet, each with the stream offset of the
- * end of the recvmsg that brought it: the kernel merges earlier plain bytes into that read and stops after
- * it, so this offset, the barrier, is what can be promised. */
+/* Descriptors that arrived on an AF_UNIX stream and were not taken yet, each with the stream offset
+ * of the end of the recvmsg that brought it: the kernel merges earlier plain bytes into that read
+ * and stops after it, so this offset, the barrier, is what can be promised. */
 #ifndef NP_FDQ_H
 #define NP_FDQ_H
 

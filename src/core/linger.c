@@ -1,7 +1,9 @@
-/* Closing politely: what is queued goes out, then FIN, then what the peer still sends is dropped until its FIN.
+/* Closing politely: what is queued goes out, then FIN, then what the peer still sends is dropped
+ * until its FIN.
  *
- * A bare close(2) with unread bytes sends RST, which destroys the answer on its way.  A lingerer is the stream
- * itself without an owner; it ends 2 s after the peer's last byte and 10 s in all, without a cap on bytes. */
+ * A bare close(2) with unread bytes sends RST, which destroys the answer on its way. A lingerer is
+ * the stream itself without an owner; it ends 2 s after the peer's last byte and 10 s in all,
+ * without a cap on bytes. */
 #include <stdlib.h>
 
 #include "core/stream_impl.h"

@@ -1,7 +1,7 @@
 /* The loop: clock, objects, scratch lease, deferred work, and one turn of waiting.
  *
- * What readiness comes from is behind l->poll; libuv runs beside it for children, signals, lookups and
- * files. */
+ * What readiness comes from is behind l->poll; libuv runs beside it for children, signals, lookups
+ * and files. */
 #include "core/loop.h"
 
 #include <stdlib.h>
@@ -152,7 +152,9 @@ void np_loop_event_done(np_loop *l) {
 }
 
 void np_loop_touch(np_loop *l) { l->touched = true; }
-struct uv_loop_s *np_loop_uv(np_loop *l) { return &l->uv; }
+struct uv_loop_s *np_loop_uv(np_loop *l) {
+  return &l->uv;
+}
 void **np_loop_slot(np_loop *l, int which) { return &l->slot[which]; }
 
 void np_object_init(np_object *o, np_loop *l, const np_objtype *type) {

@@ -1,7 +1,9 @@
-/* The loop: waits for descriptors, timers and libuv, and hands each event to the object it concerns.
+/* The loop: waits for descriptors, timers and libuv, and hands each event to the object it
+ * concerns.
  *
- * After each event the loop calls the one `after` hook (the scheduler drains its ready queue there),
- * then goes on to the next event.  It never calls an object from inside a call of that object. */
+ * After each event the loop calls the one `after` hook (the scheduler drains its ready queue
+ * there), then goes on to the next event. It never calls an object from inside a call of that
+ * object. */
 #ifndef NP_LOOP_H
 #define NP_LOOP_H
 
@@ -13,8 +15,8 @@ typedef struct np_loop np_loop;
 #define NP_MS UINT64_C(1000000)
 #define NP_SEC UINT64_C(1000000000)
 
-/* Head of every core object: one node on its loop's list, and what it is.  Tasks(), leak reports, the
- * inspector and --trace come from this list and the trace hook. */
+/* Head of every core object: one node on its loop's list, and what it is. Tasks(), leak reports,
+ * the inspector and --trace come from this list and the trace hook. */
 typedef struct np_object {
   np_node node;
   struct np_loop *loop;
@@ -22,53 +24,61 @@ typedef struct np_object {
 } np_object;
 
 typedef struct np_objtype {
-  const char *name;                                            /* "stream", "listener" ... */
-  int (*describe)(np_object *o, char *buf, size_t size);       /* one line, as snprintf; may be NULL */
+  const char *name; /* "stream", "listener" ... */
+  /* one line, as snprintf; may be NULL */
+  int (*describe)(np_object *o, char *buf, size_t size);
 } np_objtype;
 
-/* 0 and *out, or a negative code.  `poll` names the watcher: NULL (the platform's best), "epoll", "uv". */
+/* 0 and *out, or a negative code. `poll` names the watcher: NULL (the platform's best), "epoll",
+ * "uv". */
 int np_loop_new(np_loop **out, const char *poll);
 
-/* Every object must be closed before (lingerers are aborted here).  Returns the number of objects that
- * were still open: a bug of the caller, whose memory then stays. */
+/* Every object must be closed before (lingerers are aborted here). Returns the number of objects
+ * that were still open: a bug of the caller, whose memory then stays. */
 int np_loop_free(np_loop *l);
 
 /* The monotonic clock in ns, read now; the virtual clock when that is on. */
 uint64_t np_loop_now(np_loop *l);
 
-/* Waits at most `wait_ms` (-1: until something happens) and dispatches what there is.  0 or an error. */
+/* Waits at most `wait_ms` (-1: until something happens) and dispatches what there is. 0 or an
+ * error. */
 int np_loop_step(np_loop *l, int wait_ms);
 
 /* Ends a wait of np_loop_step from another thread or a signal handler: the one thread-safe call. */
 void np_loop_wake(np_loop *l);
 
-/* For embedding: a descriptor that polls readable when np_loop_step has work, and how many ms until it
- * has some even if the descriptor stays silent (-1: never). */
+/* For embedding: a descriptor that polls readable when np_loop_step has work, and how many ms until
+ * it has some even if the descriptor stays silent (-1: never). */
 int np_loop_fd(np_loop *l);
 int np_loop_timeout_ms(np_loop *l);
 
 /* Called after each event; set once by the scheduler. */
 void np_loop_on_event(np_loop *l, void (*after)(void *ctx), void *ctx);
 
-/* Ends the event in hand: the after hook, then the scratch lease. Core files that libuv calls back use it. */
+/* Ends the event in hand: the after hook, then the scratch lease. Core files that libuv calls back
+ * use it. */
 void np_loop_event_done(np_loop *l);
 
-/* Says that a libuv handle or request was started or closed, so that the next wait lets libuv see it. */
+/* Says that a libuv handle or request was started or closed, so that the next wait lets libuv see
+ * it. */
 void np_loop_touch(np_loop *l);
 struct uv_loop_s *np_loop_uv(np_loop *l);
 
 /* Objects. np_object_init links o; np_object_done unlinks it. */
 void np_object_init(np_object *o, np_loop *l, const np_objtype *type);
 void np_object_done(np_object *o);
-np_node *np_loop_objects(np_loop *l); /* the list's head; walk with ->next, container np_object.node */
+/* the list's head; walk with ->next, container np_object.node */
+np_node *np_loop_objects(np_loop *l);
 
-/* The one trace hook: accept, connect, listen, timeout, close ...; NULL turns it off. `code` is 0 or an error. "new"
- * comes from np_object_init, when o cannot be described yet; "timeout" comes without an object. */
+/* The one trace hook: accept, connect, listen, timeout, close ...; NULL turns it off. `code` is 0
+ * or an error. "new" comes from np_object_init, when o cannot be described yet; "timeout" comes
+ * without an object. */
 typedef void np_trace_fn(void *ctx, const char *event, np_object *o, int code);
 void np_loop_on_trace(np_loop *l, np_trace_fn *fn, void *ctx);
 void np_trace(np_loop *l, const char *event, np_object *o, int code);
 
-/* The virtual clock: time stands still until np_loop_advance jumps to the earliest timer (false: none). */
+/* The virtual clock: time stands still until np_loop_advance jumps to the earliest timer (false:
+ * none). */
 void np_loop_virtual(np_loop *l, bool on);
 bool np_loop_is_virtual(np_loop *l);
 bool np_loop_advance(np_loop *l);
@@ -78,8 +88,8 @@ bool np_loop_advance(np_loop *l);
 bool np_loop_busy(np_loop *l);
 void np_loop_busy_add(np_loop *l, int delta);
 
-/* The scratch buffer that reads land in.  `holder` is told (evict) before the bytes are overwritten and
- * at the end of the event; at most one holder at a time. */
+/* The scratch buffer that reads land in. `holder` is told (evict) before the bytes are overwritten
+ * and at the end of the event; at most one holder at a time. */
 #define NP_SCRATCH_SIZE 65536
 typedef struct np_lease {
   void (*evict)(struct np_lease *holder);
@@ -93,15 +103,24 @@ typedef struct np_later {
   void (*run)(struct np_later *);
 } np_later;
 void np_later_init(np_later *w, void (*run)(np_later *));
-void np_later_add(np_loop *l, np_later *w);  /* idempotent while it waits */
+void np_later_add(np_loop *l, np_later *w); /* idempotent while it waits */
 void np_later_remove(np_later *w);
-void np_loop_run_later(np_loop *l);          /* the scheduler calls it after each slice */
+void np_loop_run_later(np_loop *l); /* the scheduler calls it after each slice */
 
 /* Per-loop state of other core files, freed by their own shutdown. */
-enum { NP_SLOT_RESOLVE, NP_SLOT_MEM, NP_SLOT_SIGNAL, NP_SLOT_PROCESS, NP_SLOT_LINGER, NP_SLOT_POOL, NP_SLOTS };
+enum {
+  NP_SLOT_RESOLVE,
+  NP_SLOT_MEM,
+  NP_SLOT_SIGNAL,
+  NP_SLOT_PROCESS,
+  NP_SLOT_LINGER,
+  NP_SLOT_POOL,
+  NP_SLOTS
+};
 void **np_loop_slot(np_loop *l, int which);
 
-/* Soon: a callback from the loop's next turn, in order; how mem: delivers without calling back inside write. */
+/* Soon: a callback from the loop's next turn, in order; how mem: delivers without calling back
+ * inside write. */
 void np_soon_add(np_loop *l, np_later *w);
 bool np_soon_any(np_loop *l);
 

@@ -33,8 +33,8 @@ typedef struct np_heapitem {
 
 struct np_loop {
   uv_loop_t uv;
-  uv_async_t wake;            /* np_loop_wake */
-  bool touched;               /* libuv has new handles or requests: run it before blocking */
+  uv_async_t wake; /* np_loop_wake */
+  bool touched;    /* libuv has new handles or requests: run it before blocking */
   const np_pollops *poll;
 
   /* epoll: the outer set; watch[fd] is the watcher registered under a number. */
@@ -46,10 +46,10 @@ struct np_loop {
   /* uv: one timer carries the earliest of ours. */
   uv_timer_t uv_timer;
 
-  np_heapitem *heap;          /* 4-ary; every timer's pos is its index + 1 */
+  np_heapitem *heap; /* 4-ary; every timer's pos is its index + 1 */
   uint32_t heap_len, heap_cap;
 
-  uint64_t virtual_ns;        /* the virtual clock's now */
+  uint64_t virtual_ns; /* the virtual clock's now */
   bool is_virtual;
 
   void (*after)(void *ctx);
@@ -57,19 +57,20 @@ struct np_loop {
   np_trace_fn *trace;
   void *trace_ctx;
 
-  np_node objects;            /* np_object.node */
+  np_node objects; /* np_object.node */
   size_t nobjects;
-  np_node later;              /* np_later.node: run at the end of the slice */
-  np_node soon;               /* np_later.node: run from the next turn */
-  long busy;                  /* np_loop_busy_add */
+  np_node later; /* np_later.node: run at the end of the slice */
+  np_node soon;  /* np_later.node: run from the next turn */
+  long busy;     /* np_loop_busy_add */
   void *slot[NP_SLOTS];
 
-  np_lease *lease;            /* whose bytes are in scratch */
+  np_lease *lease; /* whose bytes are in scratch */
   char *scratch;
 };
 
 /* Fires the timers that are due; the heap's order, then insertion. True: some fired. */
 bool np_timers_run(np_loop *l);
-int np_timers_wait_ms(np_loop *l, int wait_ms); /* wait_ms capped by the earliest timer, rounded up */
+/* wait_ms capped by the earliest timer, rounded up */
+int np_timers_wait_ms(np_loop *l, int wait_ms);
 
 #endif

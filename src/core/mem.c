@@ -1,7 +1,7 @@
 /* Memory transports: a connected pair, each direction a bounded ring.
  *
- * What one end writes, the other is told of in the loop's next turn, never inside the write.  A closed
- * end leaves its bytes to be read, then the end. */
+ * What one end writes, the other is told of in the loop's next turn, never inside the write. A
+ * closed end leaves its bytes to be read, then the end. */
 #include <stdlib.h>
 #include <string.h>
 

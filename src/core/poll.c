@@ -1,8 +1,8 @@
 /* The watcher's front, and its portable implementation over uv_poll_t.
  *
- * uv_poll_t's nature: level-triggered, so interest is dropped as soon as nobody wants a direction; UV_EBADF
- * means "an error is pending" and the handle has stopped: told as ready in every direction, and started
- * again by the next want. */
+ * uv_poll_t's nature: level-triggered, so interest is dropped as soon as nobody wants a direction;
+ * UV_EBADF means "an error is pending" and the handle has stopped: told as ready in every
+ * direction, and started again by the next want. */
 #include "core/poll.h"
 
 #include <stdlib.h>
@@ -23,7 +23,8 @@ int np_poll_add(np_loop *l, np_poll *p, int fd, int want, int flags) {
 int np_poll_want(np_loop *l, np_poll *p, int want) {
   p->want = (uint8_t)want;
   if (p->fd < 0 || p->armed == want) return 0;
-  /* Less than the kernel was told is no reason to tell it: the next event that nobody wanted does. */
+  /* Less than the kernel was told is no reason to tell it: the next event that nobody wanted
+   * does. */
   if ((p->armed & want) == want && !(p->flags & NP_POLL_LEVEL)) return 0;
   return l->poll->want(l, p);
 }
@@ -89,7 +90,8 @@ static void uv_remove(np_loop *l, np_poll *p, bool closing) {
   np_loop_touch(l);
 }
 
-/* It only ends the wait.  When it is due before uv_run has come to its poll, stopping keeps that from blocking for ever. */
+/* It only ends the wait. When it is due before uv_run has come to its poll, stopping keeps that
+ * from blocking for ever. */
 static void uv_on_timer(uv_timer_t *t) { uv_stop(t->loop); }
 
 static int uv_open(np_loop *l) { return uv_timer_init(&l->uv, &l->uv_timer); }
@@ -111,4 +113,4 @@ static int uv_wait(np_loop *l, int wait_ms) {
 
 static int uv_fd(np_loop *l) { return uv_backend_fd(&l->uv); }
 
-const np_pollops np_poll_uv = { "uv", uv_open, uv_shut, uv_add, uv_want, uv_remove, uv_wait, uv_fd };
+const np_pollops np_poll_uv = {"uv", uv_open, uv_shut, uv_add, uv_want, uv_remove, uv_wait, uv_fd};

@@ -1,9 +1,9 @@
 /* The watcher: the only place that knows what readiness comes from.
  *
  * Two implementations stand behind these calls: an edge-triggered epoll set of our own (Linux; each
- * descriptor is registered once) and uv_poll_t (portable).  Users treat both alike: after an event a
- * direction counts as ready until a read or write says EAGAIN; before waiting, np_poll_want names the
- * directions waited for. */
+ * descriptor is registered once) and uv_poll_t (portable). Users treat both alike: after an event a
+ * direction counts as ready until a read or write says EAGAIN; before waiting, np_poll_want names
+ * the directions waited for. */
 #ifndef NP_POLL_H
 #define NP_POLL_H
 
@@ -17,17 +17,18 @@ enum {
 };
 
 typedef struct np_poll {
-  void (*on)(struct np_poll *p, int events); /* NP_* bits; HANGUP: the peer finished writing or is gone */
-  int fd;                                    /* -1: not watched */
-  uint8_t flags;                             /* NP_POLL_* */
-  uint8_t want;                              /* what np_poll_want said last */
-  uint8_t armed;                             /* what the kernel was told */
-  uint32_t gen;                              /* tells a stale event of a reused number from ours */
-  void *impl;                                /* uv: its handle */
+  /* NP_* bits; HANGUP: the peer finished writing or is gone */
+  void (*on)(struct np_poll *p, int events);
+  int fd;        /* -1: not watched */
+  uint8_t flags; /* NP_POLL_* */
+  uint8_t want;  /* what np_poll_want said last */
+  uint8_t armed; /* what the kernel was told */
+  uint32_t gen;  /* tells a stale event of a reused number from ours */
+  void *impl;    /* uv: its handle */
 } np_poll;
 
 static inline void np_poll_init(np_poll *p, void (*on)(np_poll *, int)) {
-  *p = (np_poll){ .on = on, .fd = -1 };
+  *p = (np_poll){.on = on, .fd = -1};
 }
 
 /* Watches fd for `want`.  0, -EPERM (a regular file: always ready), or another error. */
@@ -36,8 +37,9 @@ int np_poll_add(np_loop *l, np_poll *p, int fd, int want, int flags);
 /* Names the directions the owner waits for now.  Free where the kernel need not be told. */
 int np_poll_want(np_loop *l, np_poll *p, int want);
 
-/* Stops watching.  Call it before the descriptor is closed, passed or given to a child; `closing` says
- * that close(2) of an unshared descriptor follows at once, which lets the kernel forget it by itself. */
+/* Stops watching. Call it before the descriptor is closed, passed or given to a child; `closing`
+ * says that close(2) of an unshared descriptor follows at once, which lets the kernel forget it by
+ * itself. */
 void np_poll_remove(np_loop *l, np_poll *p, bool closing);
 
 #endif

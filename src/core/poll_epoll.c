@@ -1,9 +1,9 @@
 /* The watcher on Linux: an edge-triggered epoll set of our own.
  *
- * Each descriptor is registered once, for reading; writing is added the first time it is waited for and then
- * stays.  libuv's set is a member: when it fires, libuv runs once without waiting.  Events carry the
- * descriptor number and a generation, so one that belongs to a closed descriptor is recognised and dropped, and
- * closing needs no EPOLL_CTL_DEL. */
+ * Each descriptor is registered once, for reading; writing is added the first time it is waited for
+ * and then stays. libuv's set is a member: when it fires, libuv runs once without waiting. Events
+ * carry the descriptor number and a generation, so one that belongs to a closed descriptor is
+ * recognised and dropped, and closing needs no EPOLL_CTL_DEL. */
 #ifdef __linux__
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static uint32_t events_of(const np_poll *p) {
 }
 
 static int control(np_loop *l, np_poll *p, int op) {
-  struct epoll_event ev = { .events = events_of(p) };
+  struct epoll_event ev = {.events = events_of(p)};
   ev.data.u64 = (uint64_t)p->gen << 32 | (uint32_t)p->fd;
   p->armed = p->want;
   if (!(p->flags & NP_POLL_LEVEL)) p->armed |= NP_READABLE;
@@ -36,7 +36,7 @@ static int control(np_loop *l, np_poll *p, int op) {
 static int ep_open(np_loop *l) {
   l->epfd = epoll_create1(EPOLL_CLOEXEC);
   if (l->epfd < 0) return -errno;
-  struct epoll_event ev = { .events = EPOLLIN };
+  struct epoll_event ev = {.events = EPOLLIN};
   ev.data.u64 = (uint64_t)GEN_UV << 32;
   if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, uv_backend_fd(&l->uv), &ev) == 0) return 0;
   int err = -errno;
@@ -133,5 +133,6 @@ static int ep_wait(np_loop *l, int wait_ms) {
 
 static int ep_fd(np_loop *l) { return l->epfd; }
 
-const np_pollops np_poll_epoll = { "epoll", ep_open, ep_close, ep_add, ep_want, ep_remove, ep_wait, ep_fd };
+const np_pollops np_poll_epoll = {"epoll", ep_open,   ep_close, ep_add,
+                                  ep_want, ep_remove, ep_wait,  ep_fd};
 #endif

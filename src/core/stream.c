@@ -1,7 +1,8 @@
-/* Streams, the reading half: the unread bytes, the condition a reader waits for, and the scratch lease.
+/* Streams, the reading half: the unread bytes, the condition a reader waits for, and the scratch
+ * lease.
  *
- * Bytes land in the loop's scratch buffer while nothing is unread, and move to memory of the stream's own only
- * if they outlive the event; an idle stream holds no buffer. */
+ * Bytes land in the loop's scratch buffer while nothing is unread, and move to memory of the
+ * stream's own only if they outlive the event; an idle stream holds no buffer. */
 #include "core/stream.h"
 
 #include <stdio.h>
@@ -68,7 +69,8 @@ static void on_evict(np_lease *lease) {
   forget_met(s);
 }
 
-/* Where the next bytes go: *room bytes at the result, NULL without memory. `hint` is how many the reader needs. */
+/* Where the next bytes go: *room bytes at the result, NULL without memory. `hint` is how many the
+ * reader needs. */
 static char *place_for(np_stream *s, size_t hint, size_t *room) {
   if (s->in_len == 0 && !s->own) {
     char *p = np_scratch_take(s->obj.loop, &s->lease);
@@ -95,7 +97,8 @@ static ssize_t fill(np_stream *s, const np_cond *c) {
   size_t room;
   char *p = place_for(s, s->at_byte + np_cond_hint(c), &room);
   ssize_t n = p ? s->t->ops->read(s->t, p, room) : -ENOMEM;
-  /* A write that met the reset took the error with it, and reading now shows a proper end, which it was not. */
+  /* A write that met the reset took the error with it, and reading now shows a proper end, which it
+   * was not. */
   if (n == 0 && s->werror && s->werror != -EPIPE) n = s->werror;
   if (n > 0) s->in_len += (size_t)n;
   else if (n == 0) s->eof = true;
@@ -124,7 +127,8 @@ static int check(np_stream *s, np_cond *conds, int n) {
 static bool more_inside(np_stream *s) { return s->t->ops->pending && s->t->ops->pending(s->t) > 0; }
 bool np_stream_may_read(np_stream *s) { return s->t->readable || more_inside(s); }
 
-/* Reads until the conditions are answered or nothing is ready. As np_stream_read, 0 meaning wait. */
+/* Reads until the conditions are answered or nothing is ready. As np_stream_read, 0 meaning
+ * wait. */
 static int answer(np_stream *s, np_cond *conds, int n) {
   for (int fills = 0;; fills++) {
     int r = check(s, conds, n);
@@ -140,7 +144,8 @@ static int answer(np_stream *s, np_cond *conds, int n) {
   }
 }
 
-/* What is queued while the transport is writable goes out when the slice ends: the kernel need not be told. */
+/* What is queued while the transport is writable goes out when the slice ends: the kernel need not
+ * be told. */
 void np_stream_want_now(np_stream *s) {
   int want =
     (s->want ? NP_READABLE : 0) | (np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0);
@@ -186,7 +191,8 @@ static void on_again(np_later *w) {
 
 void np_stream_read_abort(np_stream *s) { s->want = s->met = NULL; }
 
-/* The position in the stream of the first unread byte; bytes put back may lie before its beginning. */
+/* The position in the stream of the first unread byte; bytes put back may lie before its
+ * beginning. */
 static int64_t position(const np_stream *s) { return (int64_t)s->t->in_total - (int64_t)s->in_len; }
 
 void np_stream_consume(np_stream *s, size_t n) {

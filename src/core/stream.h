@@ -1,8 +1,8 @@
-/* Streams: an input buffer, an output queue and a transport.  Framing, limits, back-pressure and closing
- * are written once, here; where the bytes go is the transport's matter.
+/* Streams: an input buffer, an output queue and a transport. Framing, limits, back-pressure and
+ * closing are written once, here; where the bytes go is the transport's matter.
  *
- * A stream has one reader and one writer at a time (the bindings see to it).  Reads happen only while
- * somebody waits, so the kernel's window is the back-pressure. */
+ * A stream has one reader and one writer at a time (the bindings see to it). Reads happen only
+ * while somebody waits, so the kernel's window is the back-pressure. */
 #ifndef NP_STREAM_H
 #define NP_STREAM_H
 
@@ -38,14 +38,16 @@ typedef struct np_payload {
 np_payload *np_payload_new(const char *p, size_t n); /* NULL: no memory */
 void np_payload_unref(np_payload *p);
 
-/* A stream over t, which it owns from here on, also on failure. `scheme` is for printing ("tcp"). */
+/* A stream over t, which it owns from here on, also on failure. `scheme` is for printing
+ * ("tcp"). */
 int np_stream_new(np_loop *l, np_transport *t, np_stream **out);
 void np_stream_own(np_stream *s, np_stream_fn *fn, void *owner);
 
-/* Answers n conditions in a row over the unread bytes, reading if the transport is ready.  Returns 1: all are
- * met, *data points at the unread bytes and each condition's frame lies in it at cond->off (offsets already
- * absolute), until np_stream_consume or another call; 0: not yet, NP_STREAM_READ will tell (the array must live
- * until then or until np_stream_read_abort); NP_COND_END at the end; or a failure. */
+/* Answers n conditions in a row over the unread bytes, reading if the transport is ready. Returns
+ * 1: all are met, *data points at the unread bytes and each condition's frame lies in it at
+ * cond->off (offsets already absolute), until np_stream_consume or another call; 0: not yet,
+ * NP_STREAM_READ will tell (the array must live until then or until np_stream_read_abort);
+ * NP_COND_END at the end; or a failure. */
 int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data);
 void np_stream_consume(np_stream *s, size_t n);
 void np_stream_read_abort(np_stream *s); /* the waiting read is withdrawn; the bytes stay */
@@ -55,9 +57,9 @@ size_t np_stream_peek(np_stream *s, const char **data);
 /* Puts bytes before the unread ones. 0 or -ENOMEM. */
 int np_stream_unread(np_stream *s, const char *p, size_t n);
 
-/* Queues all pieces or fails with nothing taken.  0: taken, the caller's memory is free.  1: the queue is above
- * NP_WRITE_HIGH; NP_STREAM_WRITE tells when to call np_stream_write_end, and until it returned or the
- * stream was broken the memory of the pieces must stay where it is. */
+/* Queues all pieces or fails with nothing taken. 0: taken, the caller's memory is free. 1: the
+ * queue is above NP_WRITE_HIGH; NP_STREAM_WRITE tells when to call np_stream_write_end, and until
+ * it returned or the stream was broken the memory of the pieces must stay where it is. */
 int np_stream_write(np_stream *s, const struct iovec *iov, int n);
 int np_stream_write_shared(np_stream *s,
                            np_payload *p); /* the same for counted bytes; takes its own count */
@@ -69,34 +71,39 @@ void np_stream_write_abort(np_stream *s,
 /* Half-close: what is queued goes out, then FIN. 0 or the failure; idempotent. */
 int np_stream_shutdown(np_stream *s);
 
-/* Hands the rest to the lingerer and forgets the owner: the pointer is gone after this line. Returns 0, or
- * the failure the stream had. */
+/* Hands the rest to the lingerer and forgets the owner: the pointer is gone after this line.
+ * Returns 0, or the failure the stream had. */
 int np_stream_close(np_stream *s);
 /* RST, now. The pointer is gone. */
 void np_stream_abort(np_stream *s);
 /* Breaks the stream: every later operation answers code. */
 void np_stream_fail(np_stream *s, int code);
 
-/* Moves the descriptor out, in the state it is; unread bytes are copied to *rest (malloc'ed, may be NULL). The
- * stream is gone. fd >= 0, or -EOPNOTSUPP (no descriptor), -EBUSY (unsent bytes): then the stream stays. */
+/* Moves the descriptor out, in the state it is; unread bytes are copied to *rest (malloc'ed, may be
+ * NULL). The stream is gone. fd >= 0, or -EOPNOTSUPP (no descriptor), -EBUSY (unsent bytes): then
+ * the stream stays. */
 int np_stream_take(np_stream *s, char **rest, size_t *rest_len);
 
-/* Layers: takes the top transport out to put a layer over it (set it back, or the layer, before anything else is
- * done with the stream). Unread bytes stay with the stream: np_stream_peek and _consume hand them to the layer. */
+/* Layers: takes the top transport out to put a layer over it (set it back, or the layer, before
+ * anything else is done with the stream). Unread bytes stay with the stream: np_stream_peek and
+ * _consume hand them to the layer. */
 np_transport *np_stream_transport(np_stream *s);
 void np_stream_set_transport(np_stream *s, np_transport *t);
 
-/* Descriptors that came with the bytes (AF_UNIX). The bytes before the first barrier, then the descriptors there. */
+/* Descriptors that came with the bytes (AF_UNIX). The bytes before the first barrier, then the
+ * descriptors there. */
 size_t np_stream_barrier(
   np_stream *s); /* unread bytes up to it; SIZE_MAX: no descriptors pending */
-/* Moves the descriptors at the barrier out: their number (> max: none was taken). To be called when it is reached. */
+/* Moves the descriptors at the barrier out: their number (> max: none was taken). To be called when
+ * it is reached. */
 int np_stream_take_fds(np_stream *s, int *fds, int max);
 int np_stream_fd_trouble(np_stream *s); /* once: -EMFILE or -EMSGSIZE if the kernel dropped some */
 unsigned np_stream_fds_dropped(
   np_stream *s); /* descriptors closed because plain reads passed them */
 
-/* Sends all of p[0..n) with descriptors on its first byte, bypassing the queue, which must be empty. > 0: bytes
- * taken (the descriptors went with them), -EAGAIN: wait for NP_STREAM_WRITE (np_stream_flush), or a failure. */
+/* Sends all of p[0..n) with descriptors on its first byte, bypassing the queue, which must be
+ * empty. > 0: bytes taken (the descriptors went with them), -EAGAIN: wait for NP_STREAM_WRITE
+ * (np_stream_flush), or a failure. */
 ssize_t np_stream_send_fds(np_stream *s, const char *p, size_t n, const int *fds, int nfds);
 
 /* State. */

@@ -1,4 +1,5 @@
-/* The stream's inside, for stream.c (reading), stream_out.c (writing) and linger.c (closing) alone. */
+/* The stream's inside, for stream.c (reading), stream_out.c (writing) and linger.c (closing)
+ * alone. */
 #ifndef NP_STREAM_IMPL_H
 #define NP_STREAM_IMPL_H
 
@@ -31,7 +32,8 @@ struct np_stream {
   np_stream_fn *fn; /* NULL: closed by its owner, lingering */
   void *owner;
 
-  /* Input: unread bytes are in[in_off .. in_off + in_len), in `own` or, during an event, in the loop's scratch. */
+  /* Input: unread bytes are in[in_off .. in_off + in_len), in `own` or, during an event, in the
+   * loop's scratch. */
   char *in, *own;
   size_t in_off, in_len, own_cap;
   np_lease lease;
@@ -69,7 +71,8 @@ bool np_stream_may_read(np_stream *s); /* a read of the transport is worth a try
 void np_stream_free(np_stream *s, bool abort);
 void np_linger_event(np_stream *s);
 static inline size_t np_stream_unsent(const np_stream *s) { return s->out_len + s->ext_len; }
-/* Something may be done as soon as the transport takes bytes again: send, finish, tell a waiting send_fds. */
+/* Something may be done as soon as the transport takes bytes again: send, finish, tell a waiting
+ * send_fds. */
 static inline bool np_stream_wants_out(const np_stream *s) {
   return np_stream_unsent(s) > 0 || s->flush_waits || (s->fin && !s->fin_sent && !s->werror);
 }

@@ -1,7 +1,7 @@
 /* Streams, the writing half: a queue of chunks flushed when the writing task's slice ends.
  *
- * Small pieces are copied, so a batch of answers is one system call; large ones go out at once from the
- * caller's memory, and what the kernel does not take stays there while the writer waits. */
+ * Small pieces are copied, so a batch of answers is one system call; large ones go out at once from
+ * the caller's memory, and what the kernel does not take stays there while the writer waits. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +23,8 @@ void np_payload_unref(np_payload *p) {
   if (--p->refs == 0) free(p);
 }
 
-/* The loop keeps one chunk of the usual size: a task's answer is flushed before the next task makes its own, so a busy
- * server allocates none (3 % of an echo's instructions). */
+/* The loop keeps one chunk of the usual size: a task's answer is flushed before the next task makes
+ * its own, so a busy server allocates none (3 % of an echo's instructions). */
 static void free_chunk(np_stream *s, np_chunk *c) {
   void **spare = np_loop_slot(s->obj.loop, NP_SLOT_POOL);
   if (c->shared) np_payload_unref(c->shared);
@@ -128,8 +128,8 @@ static int skip_pieces(struct iovec *iov, int at, int n, size_t bytes) {
   return at;
 }
 
-/* Writes queue and pieces until everything is out or the transport says stop. pieces[*at..n) are cut to what is
- * unsent. 0 (all out), -EAGAIN or a failure. */
+/* Writes queue and pieces until everything is out or the transport says stop. pieces[*at..n) are
+ * cut to what is unsent. 0 (all out), -EAGAIN or a failure. */
 static int send_all(np_stream *s, struct iovec *pieces, int *at, int n) {
   for (;;) {
     struct iovec v[IOV_AT_ONCE];
@@ -193,7 +193,8 @@ void np_stream_push_out(np_stream *s, bool quiet) {
   }
 }
 
-/* Pieces that the kernel did not take: copied if few, else left where they are while the writer waits. */
+/* Pieces that the kernel did not take: copied if few, else left where they are while the writer
+ * waits. */
 static int keep_rest(np_stream *s, const struct iovec *iov, int at, int n) {
   size_t rest = pieces_len(iov, at, n);
   if (rest + s->out_len <= NP_WRITE_HIGH) return copy_all(s, iov, at, n);

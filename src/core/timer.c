@@ -47,7 +47,7 @@ int np_timer_set(np_loop *l, np_timer *t, uint64_t at_ns) {
   if (t->pos) {
     t->at_ns = at_ns;
     uint32_t i = t->pos - 1;
-    if (at_ns < l->heap[i].key) sift_up(l, i, (np_heapitem){ at_ns, t });
+    if (at_ns < l->heap[i].key) sift_up(l, i, (np_heapitem){at_ns, t});
     return 0;
   }
   if (at_ns == NP_NEVER) {
@@ -56,7 +56,7 @@ int np_timer_set(np_loop *l, np_timer *t, uint64_t at_ns) {
   }
   if (l->heap_len == l->heap_cap && grow(l) < 0) return -ENOMEM;
   t->at_ns = at_ns;
-  sift_up(l, l->heap_len++, (np_heapitem){ at_ns, t });
+  sift_up(l, l->heap_len++, (np_heapitem){at_ns, t});
   return 0;
 }
 
@@ -77,7 +77,7 @@ static np_timer *settle(np_loop *l) {
     np_heapitem top = l->heap[0];
     if (top.timer->at_ns == top.key) return top.timer;
     if (top.timer->at_ns == NP_NEVER) np_timer_remove(l, top.timer);
-    else sift_down(l, 0, (np_heapitem){ top.timer->at_ns, top.timer });
+    else sift_down(l, 0, (np_heapitem){top.timer->at_ns, top.timer});
   }
   return NULL;
 }
@@ -102,8 +102,9 @@ bool np_timers_run(np_loop *l) {
   }
 }
 
-/* The top key is never later than the earliest instant, so a stale one costs one early turn per deadline; settling
- * here instead cost a sift for each read under a deadline (200 of 4800 instructions an echo). */
+/* The top key is never later than the earliest instant, so a stale one costs one early turn per
+ * deadline; settling here instead cost a sift for each read under a deadline (200 of 4800
+ * instructions an echo). */
 int np_timers_wait_ms(np_loop *l, int wait_ms) {
   if (wait_ms == 0 || l->heap_len == 0) return wait_ms;
   uint64_t at = l->heap[0].key;

@@ -1,8 +1,8 @@
 /* A transport moves bytes for a stream: a descriptor, memory, or a layer over another transport.
  *
- * Readiness works the same for all: `readable` and `writable` say "try"; a call that answers -EAGAIN clears
- * its flag, and the transport calls `notify` when it is worth trying again.  notify is never called from
- * inside a call of the transport.  A layer owns the transport beneath it. */
+ * Readiness works the same for all: `readable` and `writable` say "try"; a call that answers
+ * -EAGAIN clears its flag, and the transport calls `notify` when it is worth trying again. notify
+ * is never called from inside a call of the transport.  A layer owns the transport beneath it. */
 #ifndef NP_TRANSPORT_H
 #define NP_TRANSPORT_H
 
@@ -16,18 +16,19 @@ typedef struct np_transport np_transport;
 typedef struct np_transport_ops {
   const char *name; /* "tcp", "unix", "mem", "tls", "fault" */
 
-  /* Bytes read (> 0), 0 at the end, -EAGAIN (t->readable is false now), or a failure. May clear t->readable
-   * after a short read that is known to have emptied the source. */
+  /* Bytes read (> 0), 0 at the end, -EAGAIN (t->readable is false now), or a failure. May clear
+   * t->readable after a short read that is known to have emptied the source. */
   ssize_t (*read)(np_transport *t, void *buf, size_t size);
 
   /* Bytes written (> 0), -EAGAIN (t->writable is false now), or a failure. */
   ssize_t (*writev)(np_transport *t, const struct iovec *iov, int n);
 
-  /* Ends the writing direction (FIN, close_notify). 0 done, -EAGAIN: again when writable, or a failure. */
+  /* Ends the writing direction (FIN, close_notify). 0 done, -EAGAIN: again when writable, or a
+   * failure. */
   int (*finish)(np_transport *t);
 
-  /* Names the directions (NP_READABLE | NP_WRITABLE) the stream waits for now; a level-triggered watcher and
-   * layers need it. */
+  /* Names the directions (NP_READABLE | NP_WRITABLE) the stream waits for now; a level-triggered
+   * watcher and layers need it. */
   void (*want)(np_transport *t, int events);
 
   /* Bytes inside that will cause no event (a TLS record's rest); NULL: never any. */
@@ -39,13 +40,15 @@ typedef struct np_transport_ops {
   /* Frees everything. `abort`: with RST where there is such a thing. */
   void (*close)(np_transport *t, bool abort);
 
-  /* True if an unread reply could be lost by closing now: closing lingers until the peer's FIN. NULL: no. */
+  /* True if an unread reply could be lost by closing now: closing lingers until the peer's FIN.
+   * NULL: no. */
   bool (*lingers)(np_transport *t);
 
   /* Gives the descriptor away and frees the transport; NULL: cannot be taken (-EOPNOTSUPP). */
   int (*take)(np_transport *t);
 
-  /* AF_UNIX: the queue of descriptors that came with the bytes, and sending some. NULL: carries none. */
+  /* AF_UNIX: the queue of descriptors that came with the bytes, and sending some. NULL: carries
+   * none. */
   struct np_fdq *(*fdq)(np_transport *t);
   ssize_t (*send_fds)(np_transport *t, const char *p, size_t n, const int *fds, int nfds);
 } np_transport_ops;
@@ -61,7 +64,8 @@ struct np_transport {
   uint64_t in_total;                           /* bytes read so far */
 };
 
-/* A descriptor as a transport (core/fd.c): stream sockets, pipes, terminals, regular files, character devices. */
+/* A descriptor as a transport (core/fd.c): stream sockets, pipes, terminals, regular files,
+ * character devices. */
 typedef struct np_fdkind {
   const char *name; /* "tcp", "unix", "pipe", "tty", "file" */
   bool socket;      /* send and recv apply */
@@ -72,8 +76,8 @@ typedef struct np_fdkind {
   bool write_only;  /* a pipe's writing end: finishing is closing */
 } np_fdkind;
 
-/* Asks the kernel what fd is and prepares it (non-blocking, except 0, 1, 2). 0; -EPROTOTYPE: a socket that is not a
- * stream; -EINVAL: a listener; -EISDIR; or -errno. */
+/* Asks the kernel what fd is and prepares it (non-blocking, except 0, 1, 2). 0; -EPROTOTYPE: a
+ * socket that is not a stream; -EINVAL: a listener; -EISDIR; or -errno. */
 int np_fdkind_of(int fd, np_fdkind *out);
 
 /* Assumes ownership of fd, also on failure. */
@@ -84,7 +88,8 @@ static inline struct np_fdq *np_transport_fdq(np_transport *t) {
   return t->ops->fdq ? t->ops->fdq(t) : NULL;
 }
 
-/* A connected pair of memory transports (core/mem.c), each direction holding at most `cap` bytes. */
+/* A connected pair of memory transports (core/mem.c), each direction holding at most `cap`
+ * bytes. */
 int np_transport_mem(np_loop *l, size_t cap, np_transport *out[2]);
 
 #endif
