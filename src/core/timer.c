@@ -5,6 +5,11 @@
 
 #include "core/loop_impl.h"
 
+static bool before(np_heapitem a, np_heapitem b) {
+  if (np_likely(a.key != b.key)) return a.key < b.key;
+  return (int32_t)(a.timer->order - b.timer->order) < 0;
+}
+
 static void place(np_loop *l, uint32_t i, np_heapitem it) {
   l->heap[i] = it;
   it.timer->pos = i + 1;
@@ -13,7 +18,7 @@ static void place(np_loop *l, uint32_t i, np_heapitem it) {
 static void sift_up(np_loop *l, uint32_t i, np_heapitem it) {
   while (i > 0) {
     uint32_t parent = (i - 1) / 4;
-    if (l->heap[parent].key <= it.key) break;
+    if (!before(it, l->heap[parent])) break;
     place(l, i, l->heap[parent]);
     i = parent;
   }
@@ -26,8 +31,8 @@ static void sift_down(np_loop *l, uint32_t i, np_heapitem it) {
     if (first >= l->heap_len) break;
     uint32_t end = first + 4 < l->heap_len ? first + 4 : l->heap_len;
     for (uint32_t c = first + 1; c < end; c++)
-      if (l->heap[c].key < l->heap[least].key) least = c;
-    if (l->heap[least].key >= it.key) break;
+      if (before(l->heap[c], l->heap[least])) least = c;
+    if (!before(l->heap[least], it)) break;
     place(l, i, l->heap[least]);
     i = least;
   }
@@ -44,6 +49,7 @@ static int grow(np_loop *l) {
 }
 
 int np_timer_set(np_loop *l, np_timer *t, uint64_t at_ns) {
+  t->order = l->timer_order++;
   if (t->pos) {
     t->at_ns = at_ns;
     uint32_t i = t->pos - 1;
@@ -67,7 +73,7 @@ void np_timer_remove(np_loop *l, np_timer *t) {
   t->pos = 0;
   np_heapitem last = l->heap[--l->heap_len];
   if (i == l->heap_len) return;
-  if (i > 0 && last.key < l->heap[(i - 1) / 4].key) sift_up(l, i, last);
+  if (i > 0 && before(last, l->heap[(i - 1) / 4])) sift_up(l, i, last);
   else sift_down(l, i, last);
 }
 
