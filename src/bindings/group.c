@@ -153,6 +153,7 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
   if (g->failed) return raise_failure(L, g);
   if (g->ended_by == NP_WOKEN_CANCEL) return np_raise_cancelled(L);
   if (g->ended_by) return np_fail(L, g->ended_by, "group");
+  if (g->body_cancelled) return np_fail_text(L, "ECANCELED", "group: cancelled");
   return lua_gettop(L) - 2;
 }
 
@@ -162,6 +163,7 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
   np_scope_close(&g->scope);
   if (status != LUA_OK && status != LUA_YIELD) {
     bool by_us = g->scope.stage != NP_CALM && np_is_cancelled(L, -1);
+    g->body_cancelled = by_us;
     if (!by_us) {
       g->body_failed = !g->failed;
       np_stitch_push(L, -1);
@@ -173,7 +175,8 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
   return k_children(L, LUA_OK, 0);
 }
 
-/* group(f): f(g)'s results after all tasks spawned inside have ended; the first error cancels the rest and is raised. */
+/* group(f): f(g)'s results after all tasks spawned inside have ended; the first error cancels the rest and is raised.
+ * nil, message, "ETIMEDOUT" when a deadline ended it, "ECANCELED" when g:cancel() ended f. */
 int np_group_call(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);

@@ -37,6 +37,7 @@ typedef struct np_group {
   size_t nchildren;
   bool failed;         /* uservalue 1 is the first error, 2 its traceback */
   bool body_failed;    /* that error is the body's: its traceback has all of the owner's stack */
+  bool body_cancelled; /* its body was ended by the group's cancellation */
   bool cancelled;      /* its tasks were told to end; new ones are told at once */
   bool owner_waits;    /* for the children */
   int ended_by;        /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
