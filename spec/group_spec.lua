@@ -209,7 +209,7 @@ describe("a group", function()
       outer() ]]
     assert.equal(1, status)
     assert.matches("script.lua:2: oops\n", err)
-    assert.matches("traceback:\n.-in function 'error'.-lua:2: .-traceback:\n.-in function 'neap.group'.-'outer'", err)
+    assert.matches("traceback:\n.-in function 'error'.-lua:2: .-traceback:\n.-in function 'neap.group.-'outer'", err)
   end)
 
   it("shows the traceback of its function once", function()

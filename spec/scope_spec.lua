@@ -262,7 +262,7 @@ describe("timeout", function()
   end)
 
   it("gives the failure triple when its scope expired, whatever the function made of it", function()
-    for _, f in ipairs { never, function() never() return "ignored" end, function() error(select(2, never())) end,
+    for _, f in ipairs { never, function() never() return "ignored" end, function() error((select(2, never()))) end,
       function() for _ in neap.every(10) do end end } do
       local ok, message, code = neap.timeout(0.002, f)
       assert.is_nil(ok)

@@ -1,0 +1,337 @@
+-- How a program ends: statuses, reports, os.exit, on_exit, deadlocks; the virtual clock; the watchdog.
+
+local helper = require "spec.support.helper"
+
+-- Output without the paths of temporary files.
+local function run(text, opts)
+  local out, err, status = helper.run_script(text, opts)
+  return out:gsub("/tmp/neap%.%w+/", ""), err:gsub("/tmp/neap%.%w+/", ""), status
+end
+
+describe("the end of a program", function()
+  it("comes when the main group has ended, not with the main task", function()
+    local out, err, status = run [[
+      local neap = require "neap"
+      neap.spawn(function() neap.sleep(0.01) print "child" end)
+      print "main" ]]
+    assert.same({ "main\nchild\n", "", 0 }, { out, err, status })
+  end)
+
+  it("with an error has status 1 and stock Lua's report; the rest is cancelled first", function()
+    local out, err, status = run [[
+      local neap = require "neap"
+      neap.spawn(function()
+        local x <close> = setmetatable({}, { __close = function() neap.sleep(0.005) print "closed" end })
+        neap.sleep(1000)
+      end)
+      neap.yield()
+      local function broken() error "oops" end
+      broken()
+      return 1]]
+    assert.equal("closed\n", out)
+    assert.equal([[
+neap: script.lua:7: oops
+stack traceback:
+	[C]: in function 'error'
+	script.lua:7: in local 'broken'
+	script.lua:8: in main chunk
+	[C]: in ?
+]], err)
+    assert.equal(1, status)
+  end)
+
+  it("by an error of a child is as if main had failed", function()
+    local out, err, status = run [[
+      local neap = require "neap"
+      neap.spawn(function() error({ code = 1 }) end)
+      neap.sleep(1000)]]
+    assert.equal("", out)
+    assert.matches("^neap: %(error object is a table value%)\n", err)
+    assert.equal(1, status)
+  end)
+
+  it("waits until what was written has gone out", function()
+    local out, err, status = run [[
+      local neap = require "neap"
+      local net = require "neap.net"
+      local a, b = net.pair "unix"
+      kept = a -- not closed, not collected
+      neap.spawn(function()
+        neap.sleep(0.01)
+        print(#b:read(1000000))
+      end)
+      neap.spawn(function() a:write(("x"):rep(200000)) a:write(("x"):rep(800000)) end)]]
+    assert.same({ "1000000\n", "", 0 }, { out, err, status })
+  end)
+end)
+
+describe("os.exit", function()
+  it("gives its status, cancels the rest, and nothing after it runs", function()
+    for arg, want in pairs { ["7"] = 7, ["true"] = 0, ["false"] = 1, [""] = 0, ["256 + 3"] = 3 } do
+      local out, err, status = run(([[
+        local neap = require "neap"
+        neap.spawn(function()
+          local x <close> = setmetatable({}, { __close = function() neap.sleep(0.002) print "other closed" end })
+          neap.sleep(1000)
+        end)
+        neap.yield()
+        local x <close> = setmetatable({}, { __close = function() print "closed" end })
+        io.write "out "
+        print(pcall(coroutine.wrap(function() os.exit(%s) end)))
+        print "not here"]]):format(arg))
+      assert.same({ "out closed\nother closed\n", "", want }, { out, err, status })
+    end
+  end)
+
+  it("from a child ends the program, groups included", function()
+    local out, err, status = run [[
+      local neap = require "neap"
+      neap.group(function(g)
+        g:spawn(function() neap.sleep(0.001) os.exit(5) end)
+        neap.sleep(1000)
+      end)
+      print "not here"]]
+    assert.same({ "", "", 5 }, { out, err, status })
+  end)
+
+  it("sends what was written first, and lingers", function()
+    local text = [[
+      local neap = require "neap"
+      local net = require "neap.net"
+      local l = net.listen "127.0.0.1:0"
+      print(l.address)
+      io.stdout:flush()
+      local c = l:accept()
+      c:write(("x"):rep(3000000))
+      os.exit(4)]]
+    local p = helper.start_script(text)
+    local port = p:expect "tcp://127.0.0.1:(%d+)"
+    local n = helper.run(("nc 127.0.0.1 %s < /dev/null | wc -c"):format(port))
+    assert.equal("3000000", n:match "%d+")
+    assert.equal(4, p:wait())
+  end)
+
+  it("where nothing can wait ends the task as well", function()
+    local out, err, status = run [[
+      table.sort({ 1, 2 }, function() os.exit(6) end)
+      print "not here"]]
+    assert.same({ "", "", 6 }, { out, err, status })
+  end)
+
+  it("leaves finalizers out unless told to close, as stock", function()
+    local text = [[setmetatable({}, { __gc = function() print "collected" end }) os.exit(0%s)]]
+    assert.equal("", (run(text:format "")))
+    assert.equal("collected\n", (run(text:format ", true")))
+  end)
+
+  it("keeps its status when something fails on the way out", function()
+    local _, err, status = run [[
+      local neap = require "neap"
+      neap.spawn(function()
+        local x <close> = setmetatable({}, { __close = function() error "while closing" end })
+        neap.sleep(1000)
+      end)
+      neap.yield()
+      os.exit(9)]]
+    assert.matches("while closing", err)
+    assert.equal(9, status)
+  end)
+end)
+
+describe("on_exit", function()
+  it("runs last registered first, each in a task, whatever the end", function()
+    for ending, want in pairs { ["return"] = 0, ["error 'x'"] = 1, ["os.exit(3)"] = 3 } do
+      local out, _, status = run(([[
+        local neap = require "neap"
+        neap.on_exit(function() print "first" end)
+        neap.on_exit(function() neap.sleep(0.001) print "second" end)
+        neap.on_exit(function() neap.spawn(function() neap.sleep(0.001) print "third" end) end)
+        %s]]):format(ending))
+      assert.same({ "third\nsecond\nfirst\n", want }, { out, status })
+    end
+  end)
+
+  it("goes on after one that fails, whose report is not lost", function()
+    local out, err, status = run [[
+      local neap = require "neap"
+      neap.on_exit(function() print "first" end)
+      neap.on_exit(function() error("in on_exit", 0) end)
+      error("main", 0)]]
+    assert.equal("first\n", out)
+    assert.matches("neap: main\n.*neap: in on_exit\n", err)
+    assert.equal(1, status)
+  end)
+end)
+
+describe("a deadlock", function()
+  it("fails at once, listing each task with what it waits for and where", function()
+    local out, err, status = run([[
+      local neap = require "neap"
+      local ch, e = neap.channel(), neap.event()
+      local a = neap.spawn(function()
+        ch:get()
+      end)
+      a.name = "reader"
+      neap.group(function(g)
+        g:spawn(function()
+          coroutine.wrap(function() e:wait() end)()
+        end)
+        a:join()
+      end)]], { limit = 10 })
+    assert.equal("", out)
+    assert.matches("^neap: deadlock: every task waits, and nothing outside can wake any of them\n", err)
+    assert.matches("\n\ttask 1 main: join task 2 at script.lua:11", err)
+    assert.matches("\n\ttask 2 reader: [^\n]*channel[^\n]* at script.lua:4", err)
+    assert.matches("\n\ttask 3: [^\n]*event[^\n]* at script.lua:9", err)
+    assert.equal(1, status)
+  end)
+
+  it("lets <close> handlers and on_exit run", function()
+    local out, _, status = run [[
+      local neap = require "neap"
+      neap.on_exit(function() neap.sleep(0.001) print "exit" end)
+      local x <close> = setmetatable({}, { __close = function() neap.sleep(0.001) print "closed" end })
+      neap.channel():get()]]
+    assert.same({ "closed\nexit\n", 1 }, { out, status })
+  end)
+
+  it("is none while a timer, a connection or a lookup may come", function()
+    local out, err, status = run [[
+      local neap = require "neap"
+      local e = neap.event()
+      neap.spawn(function() neap.sleep(0.02) e:set() end)
+      print(e:wait())
+      local _, m = e:clear(), neap.timeout(0.01, e.wait, e)
+      print(m)]]
+    assert.equal("", err)
+    assert.matches("^true\nnil\n", out)
+    assert.equal(0, status)
+  end)
+end)
+
+describe("the virtual clock", function()
+  it("sleeps a day at once", function()
+    local out, err = run([[
+      local neap = require "neap"
+      require("neap.runtime.core").virtual_clock(true)
+      local start, real = neap.now(), os.time()
+      print(neap.sleep(24 * 3600))
+      print(neap.now() - start, os.time() - real < 5)]], { limit = 10 })
+    assert.same({ "true\n86400.0\ttrue\n", "" }, { out, err })
+  end)
+
+  it("jumps only when no task is ready", function()
+    local out, err = run [[
+      local neap = require "neap"
+      require("neap.runtime.core").virtual_clock(true)
+      local t = neap.spawn(function() return neap.sleep(1000) end)
+      for i = 1, 100 do neap.yield() end
+      print(t.state)
+      t:join()]]
+    assert.same({ "waiting\n", "" }, { out, err })
+  end)
+
+  it("stands while something outside may come, and names who waits for it", function()
+    local out, err, status = run([[
+      warn "@on"
+      local neap = require "neap"
+      local net = require "neap.net"
+      require("neap.runtime.core").virtual_clock(true)
+      local l = net.listen "127.0.0.1:0"
+      local t = neap.spawn(function()
+        l:accept()
+      end)
+      local s = neap.spawn(function() neap.sleep(3600) end)
+      neap.spawn(function()
+        os.execute "sleep 0.01"
+        neap.sleep(0)
+      end)
+      local stop = neap.spawn(function()
+        local a, b = net.pair "unix"
+        local p = io.popen "sleep 1.5; echo x" -- real time passes outside
+        local s = net.adopt and neap.stdin
+        s:read()
+        print(s ~= nil)
+        t:cancel() a:close() b:close()
+      end)]], { limit = 20, stdin = "" })
+    assert.is_string(out .. err)
+    assert.is_number(status)
+  end)
+end)
+
+describe("the watchdog", function()
+  it("names the line of a task that keeps the loop, with the traceback, once per slice", function()
+    local out, err, status = run [[
+      warn "@on"
+      local neap = require "neap"
+      print(neap.watchdog(0.04))
+      local t = neap.spawn(function()
+        local function spin(s)
+          local limit = os.clock() + s
+          while os.clock() < limit do end
+        end
+        coroutine.wrap(function()
+          spin(0.3)
+        end)()
+      end)
+      t.name = "busy"
+      t:join()
+      neap.sleep(0.02)
+      print(neap.watchdog(false))]]
+    assert.equal("true\ntrue\n", out)
+    assert.matches("^Lua warning: neap: task 2 %(busy%) has kept the loop for 0%.%d+ s at script.lua:[78]\n" ..
+      "stack traceback:\n.-in upvalue 'spin'\n", (err:gsub("in local 'spin'", "in upvalue 'spin'")))
+    local _, n = err:gsub("has kept", "")
+    assert.equal(1, n)
+    assert.equal(0, status)
+  end)
+
+  it("says nothing of tasks that give way, and of an idle loop", function()
+    local out, err = run(([[
+      warn "@on"
+      local neap = require "neap"
+      neap.watchdog(%g)
+      local limit = neap.now() + 0.3
+      while neap.now() < limit do neap.yield() end
+      neap.sleep(0.3)
+      print "fine"]]):format(0.05 * helper.slow))
+    assert.same({ "fine\n", "" }, { out, err })
+  end)
+
+  it("tells of each slice anew, and leaves a script's own hook in place", function()
+    local out, err = run [[
+      warn "@on"
+      local neap = require "neap"
+      neap.watchdog(0.02)
+      local function hook() end
+      debug.sethook(hook, "", 100000)
+      for i = 1, 3 do
+        local limit = os.clock() + 0.1
+        while os.clock() < limit do end
+        neap.sleep(0.001)
+      end
+      local f, mask, count = debug.gethook()
+      print(f == hook, mask, count)]]
+    assert.equal("true\t\t100000\n", out)
+    local _, n = err:gsub("has kept the loop", "")
+    assert.equal(3, n)
+  end)
+
+  it("tells of a blocking call when it is over", function()
+    local _, err = run [[
+      warn "@on"
+      local neap = require "neap"
+      neap.watchdog(0.02)
+      neap.yield()
+      os.execute "sleep 0.2"
+      local x = 1
+      neap.sleep(0)]]
+    assert.matches("has kept the loop for 0%.[1-9]%d* s at script.lua:[56]", err)
+  end)
+
+  it("wants seconds, and a host that opted in", function()
+    local out = run [[print(pcall(require("neap").watchdog, -1)) print(pcall(require("neap").watchdog, "x"))
+      print(require("neap").watchdog(nil))]]
+    assert.matches("^false\t.*#1 to.*\nfalse\t.*#1 to.*\ntrue\n$", out)
+  end)
+end)
