@@ -324,6 +324,7 @@ int np_step(np_runtime *rt, int ms) {
     }
   } else if (rt->nready == 0 && !outside_can_wake(rt)) {
     stuck(rt);
+    ms = 0;
   }
   if (np_loop_is_virtual(rt->loop)) ms = advance_virtual(rt, ms);
   np_loop_step(rt->loop, rt->nready > 0 ? 0 : ms);
