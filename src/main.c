@@ -26,11 +26,11 @@ enum { USAGE = 2 };
 typedef struct options {
   int argc;
   char **argv;
-  int script;   /* the script's name, or "-" */
-  int first;    /* of -e and -l: where options begin */
-  int last;     /* one past the last option */
-  bool code;    /* there is an -e */
-  bool library; /* there is an -l */
+  int script;      /* the script's name, or "-" */
+  int first;       /* of -e and -l: where options begin */
+  int last;        /* one past the last option */
+  bool code;       /* there is an -e */
+  bool library;    /* there is an -l */
   bool from_stdin; /* the script is standard input */
   bool prompt, version, help, warnings, trace;
 } options;
@@ -47,7 +47,8 @@ static void die_of(int sig) {
   sigemptyset(&set);
   sigaddset(&set, sig);
   raise(sig);
-  sigprocmask(SIG_UNBLOCK, &set, NULL); /* inside the handler it is blocked, and raise waits for this */
+  sigprocmask(SIG_UNBLOCK, &set,
+              NULL); /* inside the handler it is blocked, and raise waits for this */
 }
 
 /* The first signal asks the main group to end; a second one means it. */
@@ -74,7 +75,8 @@ static void install_signals(void) {
   struct sigaction dfl = {.sa_handler = SIG_DFL};
   static const int ends[] = {SIGINT, SIGTERM};
   sigaction(SIGPIPE, &ignore, NULL);
-  sigaction(SIGCHLD, &dfl, NULL); /* ignored, as some parents leave it, no child has an exit status */
+  sigaction(SIGCHLD, &dfl,
+            NULL); /* ignored, as some parents leave it, no child has an exit status */
   for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
     /* a program started with INT ignored (nohup, a shell's background job) keeps ignoring it */
     if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN) continue;
@@ -88,7 +90,9 @@ static void install_signals(void) {
  * descriptor would: it is open in the other direction. */
 static void hold_standard_descriptors(void) {
   for (int fd = 0; fd <= 2; fd++)
-    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0) return;
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+        open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) < 0)
+      return;
 }
 
 /* Raises the soft limit of descriptors to the hard one.  The original goes into the registry, where the process binding
@@ -107,17 +111,18 @@ static void raise_limit(lua_State *L) {
 /* ---- arguments -------------------------------------------------------------------------------------------- */
 
 static const char usage_text[] =
-    "usage: neap [options] [script [args]]\n"
-    "  script       run the file; '-' runs standard input; arguments are in 'arg' and '...'\n"
-    "  -e code      run code first; neap's modules are globals there (neap, net, process ...)\n"
-    "  -l mod       require mod into a global of that name (-l g=mod: into g)\n"
-    "  -i           prompt after the script; waiting works at the prompt\n"
-    "  -W           turn warnings on\n"
-    "  --trace      log what is listened to, accepted, connected, timed out and closed, and where\n"
-    "  -v           print the versions (--version)\n"
-    "  -h           print this (--help)\n"
-    "  --           end of the options\n"
-    "Exit status: 0, 1 (the script failed), 2 (bad usage), 128 + signal, or what os.exit was given.\n";
+  "usage: neap [options] [script [args]]\n"
+  "  script       run the file; '-' runs standard input; arguments are in 'arg' and '...'\n"
+  "  -e code      run code first; neap's modules are globals there (neap, net, process ...)\n"
+  "  -l mod       require mod into a global of that name (-l g=mod: into g)\n"
+  "  -i           prompt after the script; waiting works at the prompt\n"
+  "  -W           turn warnings on\n"
+  "  --trace      log what is listened to, accepted, connected, timed out and closed, and where\n"
+  "  -v           print the versions (--version)\n"
+  "  -h           print this (--help)\n"
+  "  --           end of the options\n"
+  "Exit status: 0, 1 (the script failed), 2 (bad usage), 128 + signal, or what os.exit was "
+  "given.\n";
 
 static int bad_usage(const char *what, const char *arg) {
   fprintf(stderr, "neap: %s '%s'\n%s", what, arg, usage_text);
@@ -137,7 +142,11 @@ static int short_option(options *o, int *i) {
     *(a[1] == 'e' ? &o->code : &o->library) = true;
     return value_option(o, i);
   }
-  bool *flag = a[1] == 'i' ? &o->prompt : a[1] == 'v' ? &o->version : a[1] == 'h' ? &o->help : a[1] == 'W' ? &o->warnings : NULL;
+  bool *flag = a[1] == 'i'   ? &o->prompt
+               : a[1] == 'v' ? &o->version
+               : a[1] == 'h' ? &o->help
+               : a[1] == 'W' ? &o->warnings
+                             : NULL;
   if (!flag || a[2] != '\0') return bad_usage("unknown option", a);
   *flag = true;
   return 0;
@@ -203,7 +212,8 @@ static void push_library(lua_State *L, const char *spec) {
 
 /* Upvalue 1: the steps; the last one gets the arguments. ctx is the step that has returned. */
 static int k_main(lua_State *L, int status, lua_KContext ctx) {
-  int nargs = (int)lua_tointeger(L, lua_upvalueindex(2)), n = (int)lua_rawlen(L, lua_upvalueindex(1));
+  int nargs = (int)lua_tointeger(L, lua_upvalueindex(2)),
+      n = (int)lua_rawlen(L, lua_upvalueindex(1));
   (void)status;
   for (int i = (int)ctx + 1; i <= n; i++) {
     lua_settop(L, nargs);
@@ -220,7 +230,9 @@ static void push_code(lua_State *L, const char *code, const char *name) {
   if (luaL_loadbuffer(L, code, strlen(code), name) != LUA_OK) lua_error(L);
 }
 
-static void add_step(lua_State *L, int steps) { lua_rawseti(L, steps, (lua_Integer)lua_rawlen(L, steps) + 1); }
+static void add_step(lua_State *L, int steps) {
+  lua_rawseti(L, steps, (lua_Integer)lua_rawlen(L, steps) + 1);
+}
 
 /* The steps of -e and -l, in their order. */
 static void add_options(lua_State *L, const options *o, int steps) {
@@ -300,7 +312,9 @@ static const char *find_stdlib(char *buf, size_t size) {
   if (!file || file == buf) return NULL;
   *file = '\0';
   char *dir = strrchr(buf, '/');
-  if (!dir || strncmp(dir, "/build", 6) != 0 || (size_t)(dir - buf) + sizeof "/lua/stdlib/init.lua" > size) return NULL;
+  if (!dir || strncmp(dir, "/build", 6) != 0 ||
+      (size_t)(dir - buf) + sizeof "/lua/stdlib/init.lua" > size)
+    return NULL;
   strcpy(dir, "/lua/stdlib/init.lua");
   if (access(buf, R_OK) != 0) return NULL;
   *strrchr(buf, '/') = '\0';
@@ -308,8 +322,8 @@ static const char *find_stdlib(char *buf, size_t size) {
 }
 
 static int print_versions(void) {
-  printf("Neap %s, Lua %s.%s, libuv %s\n", NEAP_VERSION, LUA_VERSION_MAJOR "." LUA_VERSION_MINOR, LUA_VERSION_RELEASE,
-         uv_version_string());
+  printf("Neap %s, Lua %s.%s, libuv %s\n", NEAP_VERSION, LUA_VERSION_MAJOR "." LUA_VERSION_MINOR,
+         LUA_VERSION_RELEASE, uv_version_string());
   return 0;
 }
 
@@ -359,12 +373,14 @@ int main(int argc, char **argv) {
   if (o.help) return fputs(usage_text, stdout) < 0;
   if (o.version && !o.code && !o.library && !o.script && !o.prompt) return print_versions();
   if (o.version) print_versions();
-  if (!o.script && !o.code && !o.library && !o.prompt) { /* nothing named: a prompt for people, standard input for pipes */
+  if (!o.script && !o.code && !o.library &&
+      !o.prompt) { /* nothing named: a prompt for people, standard input for pipes */
     if (isatty(0)) o.prompt = true;
     else o.from_stdin = true;
   }
   hold_standard_descriptors();
-  np_runtime *rt = np_new(&(np_config){.stdlib = find_stdlib(path, sizeof path), .watchdog_signal = watchdog_signal()});
+  np_runtime *rt = np_new(
+    &(np_config){.stdlib = find_stdlib(path, sizeof path), .watchdog_signal = watchdog_signal()});
   if (!rt) {
     fprintf(stderr, "neap: cannot start: out of memory or descriptors\n");
     return 1;

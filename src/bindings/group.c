@@ -114,8 +114,10 @@ static void children_abort(np_task *t, void *obj) {
   (void)t;
   ((np_group *)obj)->owner_waits = false;
 }
-static const np_waitkind children_wait = { "the tasks of its group", false, children_abort, NULL, false };
-static const np_waitkind children_end = { "the cancelled tasks of its group", false, children_abort, NULL, true };
+static const np_waitkind children_wait = {"the tasks of its group", false, children_abort, NULL,
+                                          false};
+static const np_waitkind children_end = {"the cancelled tasks of its group", false, children_abort,
+                                         NULL, true};
 
 static int wait_for_children(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
   g->owner_waits = true;
@@ -217,12 +219,12 @@ static int g_tostring(lua_State *L) {
 
 const np_type np_group_type = {
   .name = "neap.group",
-  .methods = (const luaL_Reg[]){ { "spawn", g_spawn }, { "cancel", g_cancel }, { NULL, NULL } },
-  .meta = (const luaL_Reg[]){ { "__tostring", g_tostring }, { NULL, NULL } },
+  .methods = (const luaL_Reg[]){{"spawn", g_spawn}, {"cancel", g_cancel}, {NULL, NULL}},
+  .meta = (const luaL_Reg[]){{"__tostring", g_tostring}, {NULL, NULL}},
 };
 
 int luaopen_neap_group_core(lua_State *L) {
-  static const luaL_Reg funcs[] = { { "group", np_group_call }, { NULL, NULL } };
+  static const luaL_Reg funcs[] = {{"group", np_group_call}, {NULL, NULL}};
   luaL_newlib(L, funcs);
   np_push_cancelled(L);
   lua_setfield(L, -2, "cancelled");

@@ -30,8 +30,9 @@ static int load_source(lua_State *L, const char *dir, const char *path) {
 
 /* "neap.net" -> net/init.lua or net.lua below dir; pushes the chunk and its path. 0: there is no such file. */
 static int search_directory(lua_State *L, const char *dir, const char *name) {
-  static const char *const forms[] = { "%s/init.lua", "%s.lua" };
-  const char *rest = strcmp(name, "neap") == 0 ? "" : luaL_gsub(L, name + strlen("neap."), ".", "/");
+  static const char *const forms[] = {"%s/init.lua", "%s.lua"};
+  const char *rest =
+    strcmp(name, "neap") == 0 ? "" : luaL_gsub(L, name + strlen("neap."), ".", "/");
   for (size_t i = 0; i < np_countof(forms); i++) {
     char path[1024], file[4096];
     if (*rest) snprintf(path, sizeof path, forms[i], rest);
@@ -61,7 +62,8 @@ int np_modules_search(lua_State *L) {
     return 1;
   }
   lua_pushfstring(L, "@%s", b->path);
-  if (luaL_loadbufferx(L, b->source, b->len, lua_tostring(L, -1), "t") != LUA_OK) return lua_error(L);
+  if (luaL_loadbufferx(L, b->source, b->len, lua_tostring(L, -1), "t") != LUA_OK)
+    return lua_error(L);
   lua_pushstring(L, b->path);
   return 2;
 }
@@ -99,7 +101,8 @@ static int f_virtual_clock(lua_State *L) {
 
 int luaopen_neap_runtime_core(lua_State *L) {
   static const luaL_Reg funcs[] = {
-    { "virtual_clock", f_virtual_clock }, { NULL, NULL },
+    {"virtual_clock", f_virtual_clock},
+    {NULL, NULL},
   };
   luaL_newlib(L, funcs);
   lua_pushliteral(L, NEAP_VERSION);
@@ -153,7 +156,7 @@ static int open_state(np_runtime *rt, const np_config *c) {
 }
 
 np_runtime *np_new(const np_config *config) {
-  np_config c = config ? *config : (np_config){ 0 };
+  np_config c = config ? *config : (np_config){0};
   np_runtime *rt = calloc(1, sizeof *rt);
   if (!rt) return NULL;
   np_node_init(&rt->ready);

@@ -149,7 +149,8 @@ static int k_body(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
   (void)ctx;
   if (status == LUA_OK || status == LUA_YIELD) t->outcome = NP_RETURNED;
-  else t->outcome = np_is_cancelled(L, -1) && t->root.stage != NP_CALM ? NP_WAS_CANCELLED : NP_RAISED;
+  else
+    t->outcome = np_is_cancelled(L, -1) && t->root.stage != NP_CALM ? NP_WAS_CANCELLED : NP_RAISED;
   keep_outcome(L, t);
   end_task(L, t);
   return 0;
@@ -234,8 +235,9 @@ static void warn_killed(np_runtime *rt, np_task *t, const char *why) {
   char text[512], where[LUA_IDSIZE + 16];
   np_task_where(t, where, sizeof where);
   bool named = lua_getiuservalue(rt->L, -1, NP_TASK_NAME) == LUA_TSTRING;
-  snprintf(text, sizeof text, "neap: task %u%s%.100s%s %s and was closed%s%s", t->id, named ? " (" : "",
-           named ? lua_tostring(rt->L, -1) : "", named ? ")" : "", why, *where ? " at " : "", where);
+  snprintf(text, sizeof text, "neap: task %u%s%.100s%s %s and was closed%s%s", t->id,
+           named ? " (" : "", named ? lua_tostring(rt->L, -1) : "", named ? ")" : "", why,
+           *where ? " at " : "", where);
   lua_pop(rt->L, 1);
   lua_warning(rt->L, text, 0);
 }

@@ -19,21 +19,22 @@ typedef enum np_scopekind {
 typedef enum np_stage { NP_CALM, NP_REQUESTED, NP_GRACE, NP_STRICT } np_stage;
 
 typedef struct np_scope {
-  uint8_t kind;    /* np_scopekind */
-  uint8_t stage;   /* CANCEL: np_stage */
-  uint8_t streak;  /* CANCEL: raises swallowed in the hard stage; DEADLINE: results at once in a row */
-  bool hit;        /* DEADLINE: a wait ended because of it */
-  uint64_t at_ns;  /* DEADLINE, SHIELD: the instant; CANCEL: the end of grace */
-  lua_State *co;   /* the coroutine that opened it */
-  np_node node;    /* in np_task.scopes, in a parked generator's list, or alone */
+  uint8_t kind;  /* np_scopekind */
+  uint8_t stage; /* CANCEL: np_stage */
+  uint8_t
+    streak; /* CANCEL: raises swallowed in the hard stage; DEADLINE: results at once in a row */
+  bool hit; /* DEADLINE: a wait ended because of it */
+  uint64_t at_ns; /* DEADLINE, SHIELD: the instant; CANCEL: the end of grace */
+  lua_State *co;  /* the coroutine that opened it */
+  np_node node;   /* in np_task.scopes, in a parked generator's list, or alone */
 } np_scope;
 
 typedef struct np_group {
   const np_type *type;
-  np_scope scope;      /* CANCEL, in the owner's list while the body runs */
-  np_task *owner;      /* the task whose body it is; NULL: the main group, or its owner has ended */
+  np_scope scope; /* CANCEL, in the owner's list while the body runs */
+  np_task *owner; /* the task whose body it is; NULL: the main group, or its owner has ended */
   struct np_group *next, **link; /* in owner->groups */
-  np_node children;    /* np_task.sibling */
+  np_node children;              /* np_task.sibling */
   size_t nchildren;
   bool failed;         /* uservalue 1 is the first error, 2 its traceback */
   bool body_failed;    /* that error is the body's: its traceback has all of the owner's stack */
@@ -52,39 +53,40 @@ enum { NP_TASK_RESULT = 1, NP_TASK_TRACE, NP_TASK_NAME, NP_TASK_USERVALUES = 3 }
 struct np_task {
   const np_type *type;
   np_runtime *rt;
-  lua_State *T;            /* NULL once ended */
-  np_waiter waiter;        /* its node is in the queue of the object waited for, or in the ready queue */
-  np_node sibling;         /* in home->children */
+  lua_State *T;     /* NULL once ended */
+  np_waiter waiter; /* its node is in the queue of the object waited for, or in the ready queue */
+  np_node sibling;  /* in home->children */
   np_group *home;
-  np_group *groups;        /* those it has opened, np_group.next */
-  np_node joiners;         /* np_waiter.node of tasks in join() */
-  np_node scopes;          /* np_scope.node, innermost first; root is the last */
+  np_group *groups; /* those it has opened, np_group.next */
+  np_node joiners;  /* np_waiter.node of tasks in join() */
+  np_node scopes;   /* np_scope.node, innermost first; root is the last */
   np_scope root;
   np_timer timer;
   uint64_t deadline_ns;    /* of the wait in hand, without scopes */
   const np_waitkind *kind; /* what it waits for; NULL: not waiting */
   void *obj;
-  np_scope *by;            /* the scope that ended the last wait; NULL */
-  lua_State **chain;       /* nested coroutines that are active, outermost first */
+  np_scope *by;      /* the scope that ended the last wait; NULL */
+  lua_State **chain; /* nested coroutines that are active, outermost first */
   uint16_t depth, chain_cap;
-  uint16_t stuck;          /* of these, entered where their resumer cannot yield */
-  uint8_t state, outcome;  /* np_taskstate, np_outcome */
+  uint16_t stuck;         /* of these, entered where their resumer cannot yield */
+  uint8_t state, outcome; /* np_taskstate, np_outcome */
   int woken;
-  int anchor;              /* its place in the anchors table */
+  int anchor; /* its place in the anchors table */
   int nresults;
   uint32_t id;
-  bool suspending;         /* set by np_wait until the scheduler has control */
-  bool checkpoint;         /* gave way after a call that did not wait: the next call looks for a cancellation */
-  bool doomed;             /* close it from outside when it next suspends */
-  bool leaving;            /* ... because it called os.exit */
+  bool suspending; /* set by np_wait until the scheduler has control */
+  bool
+    checkpoint; /* gave way after a call that did not wait: the next call looks for a cancellation */
+  bool doomed;  /* close it from outside when it next suspends */
+  bool leaving; /* ... because it called os.exit */
 };
 
 /* The watchdog's memory; its signal handler runs on the loop's thread. */
 typedef struct np_watch {
-  int signo;               /* the host's; 0: it has not opted in */
+  int signo; /* the host's; 0: it has not opted in */
   bool on;
-  volatile bool idle;      /* the timer is disarmed until a task runs */
-  void *timer;             /* timer_t */
+  volatile bool idle; /* the timer is disarmed until a task runs */
+  void *timer;        /* timer_t */
   uint64_t threshold_ns;
   uint32_t seen, reported; /* slices */
   uint64_t since_ns;       /* the first tick that saw this slice */
@@ -94,31 +96,32 @@ typedef struct np_watch {
 } np_watch;
 
 struct np_runtime {
-  lua_State *L;            /* the main state: lua_resume's `from`, and where the scheduler works */
+  lua_State *L; /* the main state: lua_resume's `from`, and where the scheduler works */
   bool owns_L;
   np_loop *loop;
-  np_node ready;           /* np_task.waiter.node */
+  np_node ready; /* np_task.waiter.node */
   size_t nready;
   np_task *current;
-  lua_State *hot;          /* the coroutine of `current` that runs */
-  np_group *main;          /* registry[&rt->main] anchors it */
+  lua_State *hot; /* the coroutine of `current` that runs */
+  np_group *main; /* registry[&rt->main] anchors it */
   size_t ntasks, nwaiting_outside;
-  np_node loading;         /* the modules that are being loaded, require.c */
-  size_t nparked;          /* generators that hold scopes while they are suspended */
+  np_node loading; /* the modules that are being loaded, require.c */
+  size_t nparked;  /* generators that hold scopes while they are suspended */
   uint32_t next_id;
-  uint32_t slice;          /* counts the resumes */
-  int *pool;               /* places in the anchors to use again: first those without a thread, then those with one */
+  uint32_t slice; /* counts the resumes */
+  int *
+    pool; /* places in the anchors to use again: first those without a thread, then those with one */
   int npool, nempty;
   int pool_cap, nanchors;
-  int budget;              /* straight calls left in this slice */
-  int closing;             /* coroutine.close calls in progress */
-  bool quiet;              /* whoever runs it looks at main->failed itself */
-  bool exiting;            /* os.exit was called */
-  bool exit_closes;        /* ... with `close` */
-  bool ended;              /* nothing is left; end_by_ns is set */
-  uint64_t end_by_ns;      /* until when unsent bytes are waited for */
+  int budget;         /* straight calls left in this slice */
+  int closing;        /* coroutine.close calls in progress */
+  bool quiet;         /* whoever runs it looks at main->failed itself */
+  bool exiting;       /* os.exit was called */
+  bool exit_closes;   /* ... with `close` */
+  bool ended;         /* nothing is left; end_by_ns is set */
+  uint64_t end_by_ns; /* until when unsent bytes are waited for */
   int status;
-  uint64_t stood_ms;       /* since when the virtual clock stands, in real ms; for this slice */
+  uint64_t stood_ms; /* since when the virtual clock stands, in real ms; for this slice */
   uint32_t stood_slice;
   bool stood_told;
   double grace_s;
@@ -130,11 +133,14 @@ extern const np_type np_task_type, np_group_type, np_scope_type;
 /* Registry keys: the address of these. */
 extern const char np_key_runtime, np_key_cancelled;
 
-enum { NP_STREAK_MAX = 100 }; /* results in a row that came at once and were ignored; raises swallowed */
+enum {
+  NP_STREAK_MAX = 100
+}; /* results in a row that came at once and were ignored; raises swallowed */
 
 /* wait.c */
 void np_task_enqueue(np_task *t);
-void np_task_interrupt(np_task *t);  /* a scope or cancellation changed: end the wait in hand if that is due */
+void np_task_interrupt(
+  np_task *t); /* a scope or cancellation changed: end the wait in hand if that is due */
 int np_task_refuse(lua_State *L, np_task *t, int code, lua_KContext ctx, lua_KFunction k);
 bool np_can_wait(lua_State *L, np_task *t);
 np_runtime *np_runtime_find(lua_State *L); /* NULL: none */
@@ -176,7 +182,8 @@ int np_stitch_handler(lua_State *L); /* message handler: keeps the traceback bes
 /* Pops the traceback on top. `complete`: it has all of this coroutine's stack. */
 void np_stitch_set(lua_State *L, int err_idx, bool complete);
 void np_stitch_push(lua_State *L, int err_idx); /* the kept traceback of this error, or "" */
-void np_stitch_coroutine(lua_State *L, lua_State *co, int err_idx); /* pushes the one of a coroutine that failed */
+void np_stitch_coroutine(lua_State *L, lua_State *co,
+                         int err_idx); /* pushes the one of a coroutine that failed */
 
 /* scope.c */
 void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uint64_t at_ns);
@@ -216,8 +223,10 @@ bool np_unsent(np_runtime *rt);             /* bytes are still on their way out 
 
 /* inspect.c */
 int np_inspect_deadlock(lua_State *L);
-int np_inspect_standing(lua_State *L); /* who waits for something outside, under the virtual clock */
-void np_task_where(np_task *t, char *buf, size_t size); /* "file:line" of its innermost Lua frame, or "" */
+int np_inspect_standing(
+  lua_State *L); /* who waits for something outside, under the virtual clock */
+void np_task_where(np_task *t, char *buf,
+                   size_t size);           /* "file:line" of its innermost Lua frame, or "" */
 np_task *np_first_waiting(np_runtime *rt); /* outside group waits; NULL: none */
 
 #endif

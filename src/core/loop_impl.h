@@ -48,7 +48,7 @@ struct np_loop {
 
   np_heapitem *heap; /* 4-ary; every timer's pos is its index + 1 */
   uint32_t heap_len, heap_cap;
-  uint32_t timer_order;       /* the next np_timer.order */
+  uint32_t timer_order; /* the next np_timer.order */
 
   uint64_t virtual_ns; /* the virtual clock's now */
   bool is_virtual;

@@ -9,10 +9,10 @@
 #include "core/loop.h"
 
 typedef struct np_timer {
-  uint64_t at_ns;                     /* when to fire; NP_NEVER: not armed */
-  void (*fire)(struct np_timer *);    /* called from the loop; the timer is disarmed before the call */
-  uint32_t pos;                       /* index in the heap + 1; 0: not in it */
-  uint32_t order;                     /* among timers of one instant: when it was set, modulo 2^32 */
+  uint64_t at_ns;                  /* when to fire; NP_NEVER: not armed */
+  void (*fire)(struct np_timer *); /* called from the loop; the timer is disarmed before the call */
+  uint32_t pos;                    /* index in the heap + 1; 0: not in it */
+  uint32_t order;                  /* among timers of one instant: when it was set, modulo 2^32 */
 } np_timer;
 
 static inline void np_timer_init(np_timer *t, void (*fire)(np_timer *)) {
