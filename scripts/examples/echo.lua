@@ -1,0 +1,13 @@
+-- echo.lua: sends back whatever comes, as it comes.
+--
+-- Shows: recv() hands over what is there; a waiting task costs no thread and almost no memory.
+-- Try:   neap scripts/examples/echo.lua [address]
+--        socat - TCP:127.0.0.1:7007
+
+local net = require "neap.net"
+
+local server = net.serve(arg[1] or "127.0.0.1:7007", { nodelay = true }, function(conn)
+  for data in conn.recv, conn do conn:write(data) end
+end)
+
+print("echo: listening on " .. server.address)

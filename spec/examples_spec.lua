@@ -1,0 +1,261 @@
+-- Every example, run as its header says, against the client that it names.
+
+local helper = require "spec.support.helper"
+local neap = require "neap"
+
+local run, quote = helper.run, helper.quote
+
+-- Starts an example; what it prints about its address, and the process.
+local function start(name, arguments, opts)
+  local p = helper.start(("exec %s scripts/examples/%s.lua %s"):format(quote(helper.neap), name, arguments or ""), opts)
+  return p
+end
+
+local function serve(name, arguments, opts)
+  local p = start(name, arguments or "127.0.0.1:0", opts)
+  local address = p:expect "listening on (%S+[^%s,])"
+  local host, port = address:match "//(.-):(%d+)$"
+  return { process = p, address = address, host = host, port = port }
+end
+
+local function free_of_errors(s) assert.equal("", s.process:err()) end
+
+describe("the example", function()
+  it("upper answers nc in upper case", function()
+    local s = serve "upper"
+    local out = run(("printf 'hello\\nworld\\n' | nc -N %s %s"):format(s.host, s.port))
+    assert.equal("HELLO\nWORLD\n", out)
+    free_of_errors(s)
+  end)
+
+  it("upper says what to type", function()
+    local s = serve "upper"
+    s.process:expect "printf 'hello\\nworld\\n' | nc %-N 127.0.0.1 9090"
+  end)
+
+  it("echo sends back what socat sends", function()
+    local s = serve "echo"
+    local text = ("some text %d\n"):rep(2000):gsub("%%d", "x")
+    local out = run(("socat -t5 - TCP:%s:%s"):format(s.host, s.port), { stdin = text })
+    assert.equal(#text, #out)
+    assert.equal(text, out)
+    free_of_errors(s)
+  end)
+
+  it("chat lets several nc read what each says", function()
+    local s = serve "chat"
+    local a = helper.start(("(echo ann; sleep 2; echo hi) | nc -w 5 %s %s"):format(s.host, s.port))
+    a:expect "ann is here"
+    local b = helper.start(("(echo bob; sleep 4) | nc -w 5 %s %s"):format(s.host, s.port))
+    b:expect "bob is here"
+    a:expect "bob is here"
+    b:expect "ann: hi"
+    free_of_errors(s)
+  end)
+
+  describe("kv", function()
+    it("answers redis-cli", function()
+      local s = serve "kv"
+      local cli = ("redis-cli -h %s -p %s "):format(s.host, s.port)
+      assert.equal("PONG\n", (run(cli .. "ping")))
+      assert.equal("OK\n", (run(cli .. "set greeting 'hello there'")))
+      assert.equal("hello there\n", (run(cli .. "get greeting")))
+      assert.equal("\n", (run(cli .. "get nothing")))
+      assert.equal("1\n", (run(cli .. "incr counter")))
+      assert.equal("1\n", (run(cli .. "del greeting")))
+      assert.matches("^ERR unknown command", (run(cli .. "flushall")))
+      free_of_errors(s)
+    end)
+
+    it("understands inline commands", function()
+      local s = serve "kv"
+      local out = run(("printf 'PING\\r\\nSET a 1\\r\\nGET a\\r\\nQUIT\\r\\n' | nc -N %s %s"):format(s.host, s.port))
+      assert.equal("+PONG\r\n+OK\r\n$1\r\n1\r\n+OK\r\n", out)
+    end)
+
+    it("takes a pipe of commands", function()
+      local s = serve "kv"
+      local lines = {}
+      for i = 1, 1000 do lines[i] = ("SET key%d value%d\r\n"):format(i, i) end
+      local out = run(("redis-cli -h %s -p %s --pipe"):format(s.host, s.port), { stdin = table.concat(lines) })
+      assert.matches("errors: 0, replies: 1000", out)
+    end)
+
+    it("stands redis-benchmark", function()
+      local s = serve "kv"
+      local out, _, status = run(("redis-benchmark -h %s -p %s -t ping,set,get -P 16 -n 20000 -q"):format(s.host, s.port))
+      assert.equal(0, status)
+      assert.matches("SET: [%d.]+ requests per second", out)
+      assert.matches("GET: [%d.]+ requests per second", out)
+      free_of_errors(s)
+    end)
+
+    it("tells one peer that its bytes are no request", function()
+      local s = serve "kv"
+      run(("printf '*1\\r\\n$x\\r\\n' | nc -N %s %s"):format(s.host, s.port))
+      s.process:expect "neap: tcp://127.0.0.1:%d+: .*bad message"
+      assert.equal("PONG\n", (run(("redis-cli -h %s -p %s ping"):format(s.host, s.port))))
+    end)
+  end)
+
+  it("tcp_proxy stands in front of a real redis-server", function()
+    local dir = helper.tmpdir()
+    local redis = helper.start(("exec redis-server --port 0 --unixsocket %s/redis.sock --save '' --dir %s"):format(dir, dir))
+    redis:expect "eady to accept connections"
+    local s = serve("tcp_proxy", "127.0.0.1:0 unix:" .. dir .. "/redis.sock")
+    local cli = ("redis-cli -h %s -p %s "):format(s.host, s.port)
+    assert.equal("OK\n", (run(cli .. "set a b")))
+    assert.equal("b\n", (run(cli .. "get a")))
+    local value = ("x"):rep(300000)
+    assert.equal("OK\n", (run(cli .. "-x set big", { stdin = value })))
+    assert.equal(value .. "\n", (run(cli .. "get big")))
+    free_of_errors(s)
+  end)
+
+  it("udp_echo answers socat", function()
+    local s = serve("udp_echo", "udp://127.0.0.1:0")
+    assert.equal("hello", (run(("printf hello | socat -t1 - UDP:%s:%s"):format(s.host, s.port))))
+  end)
+
+  describe("tftp", function()
+    local function files()
+      local dir = helper.tmpdir()
+      helper.write_file(dir .. "/small", "a small file\n")
+      helper.write_file(dir .. "/exact", ("0123456789abcdef"):rep(64)) -- two whole blocks: an empty one ends it
+      helper.write_file(dir .. "/large", ("line of text\n"):rep(20000))
+      return dir
+    end
+
+    it("gives files to curl", function()
+      local dir = files()
+      local s = serve("tftp", dir .. " udp://127.0.0.1:0")
+      for _, name in ipairs { "small", "exact", "large" } do
+        local out, _, status = run(("curl -s tftp://%s:%s/%s"):format(s.host, s.port, name))
+        assert.equal(0, status)
+        assert.equal(helper.read_file(dir .. "/" .. name), out)
+      end
+    end)
+
+    it("gives files to tftp, and refuses what is not below its directory", function()
+      local dir = files()
+      local s = serve("tftp", dir .. " udp://127.0.0.1:0")
+      local out = helper.tmpdir()
+      run(("cd %s && tftp %s %s -m binary -c get large"):format(out, s.host, s.port))
+      assert.equal(helper.read_file(dir .. "/large"), helper.read_file(out .. "/large"))
+      local _, _, status = run(("curl -s tftp://%s:%s/../etc/passwd --path-as-is"):format(s.host, s.port))
+      assert.not_equal(0, status)
+      _, _, status = run(("curl -s tftp://%s:%s/missing"):format(s.host, s.port))
+      assert.equal(68, status) -- CURLE_TFTP_NOTFOUND
+    end)
+  end)
+
+  it("control answers socat's records", function()
+    local path = helper.socket_path()
+    local p = start("control", "unix-seqpacket:" .. path)
+    p:expect "listening on"
+    local ask = "printf %s | socat -t1 - UNIX-CONNECT:" .. path .. ",type=5"
+    assert.matches("^up %d+ s, %d+ tasks$", (run(ask:format "status")))
+    assert.matches("^uid %d+, pid %d+$", (run(ask:format "whoami")))
+    assert.equal("unknown command; try help", (run(ask:format "'rm -rf'")))
+    assert.equal("", p:err())
+  end)
+
+  it("receive_socket takes the socket that nc -F passes", function()
+    local s = serve "upper"
+    local p = start("receive_socket", s.host .. ":" .. s.port)
+    p:expect("received tcp://" .. s.host:gsub("%.", "%%.") .. ":" .. s.port)
+    p:expect "HELLO FROM A PASSED SOCKET"
+    assert.equal(0, p:wait())
+  end)
+
+  it("ssh_fdpass hands a connected socket to ssh", function()
+    local dir = helper.tmpdir()
+    run(("ssh-keygen -q -t ed25519 -N '' -f %s/host && ssh-keygen -q -t ed25519 -N '' -f %s/user"):format(dir, dir))
+    helper.write_file(dir .. "/config", ([[
+HostKey %s/host
+AuthorizedKeysFile %s/user.pub
+StrictModes no
+UsePAM no
+PidFile none
+]]):format(dir, dir))
+    local inetd = serve("ssh_inetd", "127.0.0.1:0 " .. dir .. "/config", { limit = 30 })
+    local out, err, status = run(("ssh -F none -i %s/user -o IdentitiesOnly=yes -o StrictHostKeyChecking=no "
+      .. "-o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ProxyUseFdpass=yes "
+      .. "-o ProxyCommand='%s scripts/examples/ssh_fdpass.lua %s %s' localhost echo through a passed socket")
+      :format(dir, helper.neap, inetd.host, inetd.port))
+    assert.equal("through a passed socket\n", out, err)
+    assert.equal(0, status)
+  end)
+
+  it("workers answers from its worker processes in turn", function()
+    local s = serve("workers", "127.0.0.1:0 2")
+    local seen, different = {}, 0
+    for _ = 1, 4 do
+      local out = run(("printf 'who\\n' | nc -N %s %s"):format(s.host, s.port))
+      local pid = out:match "^(%d+) answers who\n$"
+      assert.truthy(pid, out)
+      if not seen[pid] then
+        seen[pid] = true
+        different = different + 1
+      end
+    end
+    assert.equal(2, different)
+  end)
+
+  it("generator asks with a generator that waits", function()
+    local s = serve "upper"
+    local out, err, status = helper.run_neap(("scripts/examples/generator.lua %s:%s one two three"):format(s.host, s.port))
+    assert.equal("one -> ONE\ntwo -> TWO\nthree -> THREE\n", out)
+    assert.equal("", err)
+    assert.equal(0, status)
+  end)
+
+  it("generator ends at its deadline when nobody answers", function()
+    local net = require "neap.net"
+    local silent <close> = assert(net.listen "127.0.0.1:0")
+    local host, port = silent.address:match "//(.-):(%d+)$"
+    local out, err, status = helper.run_neap(("scripts/examples/generator.lua %s:%s one"):format(host, port))
+    assert.equal("", out)
+    assert.matches("timed out", err)
+    assert.equal(1, status)
+  end)
+
+  it("timers ticks, races and times out", function()
+    local out, err, status = helper.run_neap "scripts/examples/timers.lua"
+    assert.equal("", err)
+    assert.equal(0, status)
+    local words = {}
+    for word in out:gmatch "ms%s+(%a+[^\n]*)" do words[#words + 1] = (word:gsub("%s+", " ")) end
+    assert.same({ "tick 1", "tick 2", "tick 3", "race hare", "timeout nil timeout: timed out ETIMEDOUT" }, words)
+  end)
+
+  it("graceful reloads at HUP and ends in order at TERM", function()
+    local s = serve "graceful"
+    local client = helper.start(("(echo a; sleep 0.5; echo b) | nc -N %s %s"):format(s.host, s.port))
+    client:expect "hello a"
+    s.process:kill "HUP"
+    s.process:expect "reloaded: hello!"
+    client:expect "hello! b"
+    s.process:kill "TERM"
+    s.process:expect "stopping; connections cancelled: %d"
+    assert.equal(0, s.process:wait())
+    assert.matches("bye\n$", s.process:out())
+  end)
+end)
+
+describe("the examples", function()
+  it("all have a header that says how to try them, and a spec", function()
+    local this = helper.read_file "spec/examples_spec.lua"
+    local list = io.popen "ls scripts/examples/*.lua"
+    for path in list:lines() do
+      local text = helper.read_file(path)
+      local name = path:match "([%w_]+)%.lua$"
+      assert.truthy(text:find("^%-%- " .. name .. "%.lua: "), path .. " has no header")
+      assert.truthy(text:find("\n-- Try:   ", 1, true), path .. " does not say how to try it")
+      assert.truthy(this:find('"' .. name .. '"', 1, true) or this:find(name .. ".lua", 1, true), path .. " has no spec")
+    end
+    list:close()
+  end)
+end)
+
+assert(neap)
