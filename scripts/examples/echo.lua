@@ -7,7 +7,11 @@
 local net = require "neap.net"
 
 local server = net.serve(arg[1] or "127.0.0.1:7007", { nodelay = true }, function(conn)
-  for data in conn.recv, conn do conn:write(data) end
+  local data = conn:recv()
+  while data do
+    conn:write(data)
+    data = conn:recv()
+  end
 end)
 
 print("echo: listening on " .. server.address)
