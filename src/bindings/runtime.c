@@ -316,9 +316,8 @@ static int advance_virtual(np_runtime *rt, int ms) {
 
 enum { UNSENT_LOOK_MS = 50 };
 
+/* The ready tasks run last, so that a host sees all they did before the next step waits. */
 int np_step(np_runtime *rt, int ms) {
-  np_drain_rounds(rt);
-  np_loop_run_later(rt->loop);
   if (rt->ntasks == 0) {
     np_report_failure(rt);
     if (!np_next_exit_function(rt) && !np_loop_busy(rt->loop)) {
@@ -331,6 +330,8 @@ int np_step(np_runtime *rt, int ms) {
   }
   if (np_loop_is_virtual(rt->loop)) ms = advance_virtual(rt, ms);
   np_loop_step(rt->loop, rt->nready > 0 ? 0 : ms);
+  np_drain_rounds(rt);
+  np_loop_run_later(rt->loop);
   return 1;
 }
 
