@@ -28,7 +28,7 @@ local process = {}
 -- Each of the three standard descriptors is "null" (/dev/null), "inherit" (ours), "pipe" (a stream
 -- in p.stdin, p.stdout, p.stderr), or something open: a stream, a socket, a listener, a descriptor
 -- object, an io file, a number. What is given stays ours too: close it here if only the child is to
--- have it, a connection by `take`, because a stream's close says goodbye to the peer. As 0, 1 and 2
+-- have it; that closes our copy and says no goodbye to the peer. As 0, 1 and 2
 -- it is put into blocking mode, which programs expect; that holds for our end of it, too.
 --
 -- The result's methods:
@@ -47,6 +47,15 @@ local process = {}
 ---@return string? message
 ---@return string? code
 function process.spawn(argv, opts) return core.spawn(argv, opts) end
+
+--- Our own process id.
+---@type integer
+process.pid = core.pid()
+
+--- The absolute path of the program that runs, for starting another like it; nil when the system does
+-- not tell.
+---@type string|nil
+process.executable = core.executable()
 
 --- Our own environment, a new table on each call: to copy and change for the option `env`.
 ---@return table<string, string>

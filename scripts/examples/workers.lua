@@ -18,7 +18,7 @@ local function worker()
     if conn then
       neap.spawn(function()
         local c <close> = conn
-        for line in c:lines() do c:write(process.pid(), " answers ", line, "\n") end
+        for line in c:lines() do c:write(process.pid, " answers ", line, "\n") end
       end)
     end
   end
@@ -30,7 +30,7 @@ local address, count = arg[1] or "127.0.0.1:9092", tonumber(arg[2] or "2")
 local workers = {}
 for i = 1, count do
   local ours, theirs = assert(net.pair "unix")
-  process.spawn({ process.executable(), arg[0], "worker" }, { stdin = theirs })
+  process.spawn({ process.executable, arg[0], "worker" }, { stdin = theirs })
   theirs:close()
   workers[i] = ours
 end

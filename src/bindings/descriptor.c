@@ -161,6 +161,12 @@ int np_get_fd(lua_State *L, int idx) {
     luaL_argcheck(L, file->closef, idx, "closed file");
     return fileno(file->f);
   }
+  np_stream *stream = np_test_stream(L, idx);
+  if (stream) {
+    int fd = np_stream_pass_fd(stream);
+    luaL_argcheck(L, fd >= 0, idx, "without a descriptor");
+    return fd;
+  }
   if (lua_type(L, idx) != LUA_TUSERDATA || luaL_getmetafield(L, idx, "__index") == LUA_TNIL)
     return luaL_typeerror(L, idx, "descriptor, socket, file or integer");
   lua_pop(L, 1);

@@ -20,7 +20,7 @@ void np_group_cancel(np_group *g) {
 /* Groups. */
 
 np_group *np_group_new(lua_State *L, np_task *owner) {
-  np_group *g = np_new_object(L, &np_group_type, sizeof *g, 2);
+  np_group *g = np_new_object(L, &np_group_type, sizeof *g, NP_GROUP_USERVALUES);
   g->owner = owner;
   np_node_init(&g->children);
   np_node_init(&g->scope.node);
@@ -44,7 +44,7 @@ void np_group_adopt(np_group *g, np_task *owner) {
   owner->groups = g;
 }
 
-static void forget_group(lua_State *L, np_group *g) {
+void np_group_forget(lua_State *L, np_group *g) {
   unlink_group(g);
   g->owner = NULL;
   lua_pushnil(L);
@@ -62,7 +62,7 @@ void np_group_abandon(lua_State *L, np_group *g) {
     np_group_add(home, t);
   }
   g->nchildren = 0;
-  forget_group(L, g);
+  np_group_forget(L, g);
 }
 
 /* A task that joins a group which is being cancelled is cancelled with it. */
@@ -119,10 +119,17 @@ static const np_waitkind children_wait = {"the tasks of its group", false, child
 static const np_waitkind children_end = {"the cancelled tasks of its group", false, children_abort,
                                          NULL, true};
 
-static int wait_for_children(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
+int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
   g->owner_waits = true;
   np_group_adopt(g, np_task_of(L));
   return np_wait(L, g->ended_by ? &children_end : &children_wait, g, NP_NEVER, ctx, k);
+}
+
+void np_group_interrupted(np_task *t, np_group *g) {
+  g->ended_by = t->woken;
+  t->woken = 0;
+  np_scope_delivered(t);
+  np_group_cancel(g);
 }
 
 np_group *np_nearest_group(np_task *t) {
@@ -144,14 +151,9 @@ static int raise_failure(lua_State *L, np_group *g) {
 static int k_children(lua_State *L, int status, lua_KContext ctx) {
   np_group *g = lua_touserdata(L, 1);
   np_task *t = np_task_of(L);
-  if (status == LUA_YIELD && t->woken) {
-    g->ended_by = t->woken;
-    t->woken = 0;
-    np_scope_delivered(t);
-    np_group_cancel(g);
-  }
-  if (g->nchildren > 0) return wait_for_children(L, g, ctx, k_children);
-  forget_group(L, g);
+  if (status == LUA_YIELD && t->woken) np_group_interrupted(t, g);
+  if (g->nchildren > 0) return np_group_wait(L, g, ctx, k_children);
+  np_group_forget(L, g);
   if (g->failed) return raise_failure(L, g);
   if (g->ended_by == NP_WOKEN_CANCEL) return np_raise_cancelled(L);
   if (g->ended_by) return np_fail(L, g->ended_by, "group");
@@ -223,8 +225,17 @@ const np_type np_group_type = {
   .meta = (const luaL_Reg[]){{"__tostring", g_tostring}, {NULL, NULL}},
 };
 
+static void add_connection_methods(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &np_group_type);
+  lua_getfield(L, -1, "__index");
+  luaL_setfuncs(L, np_connection_methods, 0);
+  lua_pop(L, 2);
+}
+
 int luaopen_neap_group_core(lua_State *L) {
   static const luaL_Reg funcs[] = {{"group", np_group_call}, {NULL, NULL}};
+  np_type_init(L, &np_group_type);
+  add_connection_methods(L);
   luaL_newlib(L, funcs);
   np_push_cancelled(L);
   lua_setfield(L, -2, "cancelled");

@@ -347,8 +347,20 @@ static int f_environ(lua_State *L) {
   return 1;
 }
 
+static int f_pid(lua_State *L) {
+  lua_pushinteger(L, getpid());
+  return 1;
+}
+
+static int f_executable(lua_State *L) {
+  char path[4096];
+  if (np_process_executable(path, sizeof path) < 0) return 0;
+  lua_pushstring(L, path);
+  return 1;
+}
+
 int luaopen_neap_process_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"spawn", f_spawn}, {"environ", f_environ}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"spawn", f_spawn}, {"environ", f_environ}, {"pid", f_pid}, {"executable", f_executable}, {NULL, NULL}};
   np_type_init(L, &process_type);
   np_selectable_set(L, &process_type, &selectable);
   luaL_newlib(L, functions);

@@ -145,15 +145,19 @@ static void keep_outcome(lua_State *L, np_task *t) {
   if (n > 0) lua_setiuservalue(L, 1, NP_TASK_RESULT);
 }
 
+int np_task_finish(lua_State *L, np_task *t) {
+  keep_outcome(L, t);
+  end_task(L, t);
+  return 0;
+}
+
 static int k_body(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
   (void)ctx;
   if (status == LUA_OK || status == LUA_YIELD) t->outcome = NP_RETURNED;
   else
     t->outcome = np_is_cancelled(L, -1) && t->root.stage != NP_CALM ? NP_WAS_CANCELLED : NP_RAISED;
-  keep_outcome(L, t);
-  end_task(L, t);
-  return 0;
+  return t->on_end ? t->on_end(L, t) : np_task_finish(L, t);
 }
 
 /* Stack: task, message handler, function, arguments. */
@@ -207,7 +211,9 @@ np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs) {
 np_task *np_task_spawn(lua_State *L, int nargs) {
   np_runtime *rt = np_runtime_of(L);
   np_task *t = np_task_of(L);
-  return np_task_new(L, rt, t ? np_nearest_group(t) : rt->main, nargs);
+  np_group *g = t ? np_nearest_group(t) : rt->main;
+  if (t && t->on_end && g == t->home) g = np_own_group(L, t);
+  return np_task_new(L, rt, g, nargs);
 }
 
 /* ---- ending from outside ---------------------------------------------------------------------------------- */

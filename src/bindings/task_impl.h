@@ -44,6 +44,9 @@ typedef struct np_group {
   int ended_by;        /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
 } np_group;
 
+/* User values of a group: its first error, the error's traceback, and what is called at the end of a connection. */
+enum { NP_GROUP_ERROR = 1, NP_GROUP_TRACE, NP_GROUP_CONNECTION_END, NP_GROUP_USERVALUES = 3 };
+
 typedef enum np_taskstate { NP_READY, NP_RUNNING, NP_WAITING, NP_ENDED } np_taskstate;
 typedef enum np_outcome { NP_RETURNED, NP_RAISED, NP_WAS_CANCELLED } np_outcome;
 
@@ -75,10 +78,12 @@ struct np_task {
   int nresults;
   uint32_t id;
   bool suspending; /* set by np_wait until the scheduler has control */
-  bool
-    checkpoint; /* gave way after a call that did not wait: the next call looks for a cancellation */
-  bool doomed;  /* close it from outside when it next suspends */
-  bool leaving; /* ... because it called os.exit */
+  bool checkpoint; /* gave way after a call that did not wait: the next call looks for cancellation */
+  bool doomed;     /* close it from outside when it next suspends */
+  bool leaving;    /* ... because it called os.exit */
+  /* Its body has ended (task, handler, then results or the error): ends with np_task_finish. NULL: that at once. See
+   * connection.c. */
+  int (*on_end)(lua_State *L, np_task *t);
 };
 
 /* The watchdog's memory; its signal handler runs on the loop's thread. */
@@ -147,6 +152,7 @@ np_runtime *np_runtime_find(lua_State *L); /* NULL: none */
 
 /* schedule.c */
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs);
+int np_task_finish(lua_State *L, np_task *t); /* on its thread: keeps the outcome, tells who waits for it */
 void np_task_resume(np_runtime *rt, np_task *t);
 void np_drain(np_runtime *rt);
 void np_drain_rounds(np_runtime *rt);
@@ -173,6 +179,13 @@ void np_cancel_scope(np_task *t, np_scope *s);
 void np_group_fail(lua_State *L, np_group *g); /* pops error and traceback */
 np_group *np_nearest_group(np_task *t);
 int np_group_call(lua_State *L); /* neap.group */
+int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k); /* for its tasks */
+void np_group_interrupted(np_task *t, np_group *g); /* that wait was ended by t->woken: the rest is cancelled */
+void np_group_forget(lua_State *L, np_group *g);    /* its tasks have ended */
+
+/* connection.c */
+extern const luaL_Reg np_connection_methods[]; /* of a group */
+np_group *np_own_group(lua_State *L, np_task *t); /* of a connection's task; made at its first spawn */
 
 /* failure.c: the error value neap.cancelled, and the traceback kept beside an error while it travels */
 void np_push_cancelled(lua_State *L);

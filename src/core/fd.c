@@ -26,7 +26,8 @@ typedef struct fdt {
   np_poll poll;
   np_fdkind kind;
   bool hangup; /* the peer's end is in the kernel: read until it shows, short reads prove nothing */
-  bool exposed; /* the number was told to somebody, who may have passed or duplicated it */
+  bool exposed; /* the number was told to somebody, who may have duplicated it */
+  bool passed;  /* another process has the socket too: ending it politely is no longer ours to do */
   int fd;
   np_fdq fdq;
 } fdt;
@@ -198,12 +199,19 @@ static int fd_fd(np_transport *t) {
   return f->fd;
 }
 
-static bool fd_lingers(np_transport *t) { return self(t)->kind.socket && !self(t)->kind.blocking; }
+static bool fd_lingers(np_transport *t) {
+  fdt *f = self(t);
+  return f->kind.socket && !f->kind.blocking && !f->passed;
+}
+
+void np_transport_pass(np_transport *t) {
+  if (t->ops->read == fd_read) self(t)->exposed = self(t)->passed = true;
+}
 
 static void fd_close(np_transport *t, bool abort) {
   fdt *f = self(t);
   np_fdq_done(&f->fdq);
-  if (abort && f->kind.socket && !f->kind.blocking) {
+  if (abort && f->kind.socket && !f->kind.blocking && !f->passed) {
     struct linger rst = {1, 0};
     setsockopt(f->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof rst);
   }

@@ -389,3 +389,5 @@ void np_process_shutdown(np_loop *l) {
   np_node_remove(list);
   free(list);
 }
+
+int np_process_executable(char *buf, size_t size) { return uv_exepath(buf, &size); }

@@ -58,4 +58,7 @@ void np_process_end(np_process *p);
 /* For np_loop_free: kills what was closed and still runs. */
 void np_process_shutdown(np_loop *l);
 
+/* The path of the running program: 0 or an error. */
+int np_process_executable(char *buf, size_t size);
+
 #endif

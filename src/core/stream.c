@@ -367,6 +367,10 @@ uint64_t np_stream_total_in(const np_stream *s) { return s->t->in_total; }
 uint64_t np_stream_total_out(const np_stream *s) { return s->out_total; }
 int np_stream_fd(const np_stream *s) { return s->t->ops->fd ? s->t->ops->fd(s->t) : -1; }
 bool np_stream_inside(const np_stream *s) { return s->t->inside; }
+int np_stream_pass_fd(np_stream *s) {
+  np_transport_pass(s->t);
+  return np_stream_fd(s);
+}
 np_loop *np_stream_loop(const np_stream *s) { return s->obj.loop; }
 np_object *np_stream_object(np_stream *s) { return &s->obj; }
 np_stream *np_stream_of(np_object *o) {

@@ -83,6 +83,10 @@ int np_fdkind_of(int fd, np_fdkind *out);
 /* Assumes ownership of fd, also on failure. */
 int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **out);
 
+/* The descriptor is about to be given to another process as well: closing ours must not end the connection (no FIN, no
+ * RST, no lingering). */
+void np_transport_pass(np_transport *t);
+
 /* The descriptors that came with the bytes; NULL: this transport carries none. */
 static inline struct np_fdq *np_transport_fdq(np_transport *t) {
   return t->ops->fdq ? t->ops->fdq(t) : NULL;

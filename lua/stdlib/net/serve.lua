@@ -1,9 +1,8 @@
 -- serve(addr or listener, [opts,] handler): accept, run the handler in a task per connection, and
 -- outlive it.
 --
--- The one idea: a connection's entry is on the server's list for exactly as long as its task runs,
--- and one `__close` takes it off, closes the connection and lets the next one in. Nothing here
--- reads or writes.
+-- The one idea: the server's task opens a group, and the connections are that group's tasks: nobody
+-- keeps a list of them, and the server has ended when the group has. Nothing here reads or writes.
 
 local tasks = require "neap.task.core"
 local groups = require "neap.group.core"
@@ -35,26 +34,6 @@ local server = {}
 server.__index = server
 server.__name = "neap.server"
 
--- An entry is an array: five named fields would cost 240 bytes more per connection.
-local SERVER <const>, CONN <const>, TASK <const>, PREV <const>, NEXT <const> = 1, 2, 3, 4, 5
-
--- A circular list of entries: no order here ever comes from a hash table.
-local function link(self, entry)
-  local head = self.entries
-  entry[PREV], entry[NEXT] = head[PREV], head
-  head[PREV][NEXT] = entry
-  head[PREV] = entry
-  self.connections = self.connections + 1
-  self.total = self.total + 1
-end
-
-local function unlink(entry)
-  local self = entry[SERVER]
-  entry[PREV][NEXT], entry[NEXT][PREV] = entry[NEXT], entry[PREV]
-  self.connections = self.connections - 1
-  self.changed:set()
-end
-
 local function is_common(err)
   if type(err) == "table" then return common[err.code] end
   if type(err) ~= "string" then return false end
@@ -66,60 +45,49 @@ end
 
 local function to_stderr(line) io.stderr:write(line, "\n") end
 
--- Message handler of a connection's task; it still sees the stack of the error.
-local function with_traceback(err)
-  if err == groups.cancelled then return { err = err } end
-  if is_common(err) then return { err = err, text = tostring(err) } end
-  return { err = err, text = debug.traceback(tostring(err), 2) }
+-- At the end of each connection's task, in it: what the handler raised is told here and nowhere
+-- else.
+local function connection_ended(self, conn, err, traceback)
+  if err ~= nil then
+    local text = tostring(err)
+    if not is_common(err) then text = text .. "\n" .. traceback end
+    self.log(("neap: %s: %s"):format(conn.peer or self.address, text))
+  end
+  conn:close()
+  self.connections = self.connections - 1
+  self.changed:set()
 end
 
-local entry_meta = {
-  __close = function(entry)
-    unlink(entry)
-    entry[CONN]:close()
-  end,
-}
-
-local function run(entry)
-  local self <const>, conn <const> = entry[SERVER], entry[CONN]
-  local _ <close> = entry
-  local ok, failed = xpcall(groups.group, with_traceback, function() self.handler(conn) end)
-  if not ok and failed.text then self.log(("neap: %s: %s"):format(conn.peer or self.address, failed.text)) end
-end
-
-local function start(self, conn)
-  local entry = setmetatable({ self, conn, false, false, false }, entry_meta)
-  if self.timeout then conn.timeout = self.timeout end
-  if self.line_max then conn.line_max = self.line_max end
-  link(self, entry)
-  entry[TASK] = tasks.spawn(run, entry)
-end
-
-local function accept_all(self)
-  local _ <close> = self.owned and self.listener or nil
+local function accept_all(self, g)
   for conn in self.listener:accepts() do
-    start(self, conn)
-    while self.connections >= self.max_connections and not self.stopped do
+    if self.timeout then conn.timeout = self.timeout end
+    if self.line_max then conn.line_max = self.line_max end
+    self.connections = self.connections + 1
+    self.total = self.total + 1
+    g:connection(self.handler, conn)
+    while self.connections >= self.max_connections do
       self.changed:clear()
       self.changed:wait()
     end
-    if self.stopped then break end
   end
 end
 
-local function cannot_accept(self)
-  if self.owned then self.listener:close() end
-  self.task:cancel "server stopped"
-  self.changed:set()
+-- Accepting is a task of its own in the group: stop() ends it and leaves the connections.
+local function run(self)
+  local _ <close> = self.owned and self.listener or nil
+  if self.stopped then return end
+  groups.group(function(g)
+    g:on_connection_end(function(...) connection_ended(self, ...) end)
+    self.group = g
+    self.acceptor = g:spawn(accept_all, self, g)
+  end)
 end
 
 -- Connections but the caller's own: a handler may stop its server.
 local function others(self)
   local me, list = tasks.current(), {}
-  local entry = self.entries[NEXT]
-  while entry ~= self.entries do
-    if entry[TASK] ~= me then list[#list + 1] = entry[TASK] end
-    entry = entry[NEXT]
+  for _, task in ipairs(self.group and self.group:tasks() or {}) do
+    if task ~= me and task ~= self.acceptor then list[#list + 1] = task end
   end
   return list
 end
@@ -136,7 +104,8 @@ function server:stop(grace)
   end
   if not self.stopped then
     self.stopped = true
-    cannot_accept(self)
+    if self.owned then self.listener:close() end
+    if self.acceptor then self.acceptor:cancel "server stopped" end
   end
   local deadline = tasks.now() + (grace or GRACE_S)
   local left = others(self)
@@ -228,18 +197,16 @@ local function serve(addr, opts, handler)
   check(addr, opts, handler)
   local owned = type(addr) == "string"
   local listener = owned and listen(addr, opts) or addr
-  local entries = {}
-  entries[PREV], entries[NEXT] = entries, entries
   local timeout = opts.timeout
   if timeout == nil then timeout = TIMEOUT_S end
   local self = setmetatable({
-    listener = listener, owned = owned, handler = handler, entries = entries,
+    listener = listener, owned = owned, handler = handler,
     address = listener.address, addresses = listener.addresses,
     connections = 0, total = 0, stopped = false, changed = event(),
     max_connections = opts.max_connections or MAX_CONNECTIONS, timeout = timeout,
     line_max = opts.line_max, log = opts.log or to_stderr,
   }, server)
-  self.task = tasks.spawn(accept_all, self)
+  self.task = tasks.spawn(run, self)
   return self
 end
 
