@@ -74,8 +74,10 @@ int np_fail(lua_State *L, int code, const char *fmt, ...) {
   lua_pushfstring(L, "%s: %s", lua_tostring(L, -1), np_error_text(code));
   lua_remove(L, -2);
   lua_pushstring(L, np_error_name(code));
-  if (np_unlikely(code == -ETIMEDOUT) && np_task_of(L))
-    np_trace(np_loop_of(L), "timeout", NULL, code);
+  if (np_unlikely(code == -ETIMEDOUT) && np_task_of(L) && np_tracing(np_loop_of(L))) {
+    np_trace(np_loop_of(L), lua_pushfstring(L, "timeout %s", lua_tostring(L, -2)), NULL, 0);
+    lua_pop(L, 1);
+  }
   return 3;
 }
 

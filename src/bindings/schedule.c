@@ -41,7 +41,7 @@ void np_push_task(lua_State *L, np_task *t) {
   lua_replace(L, -2);
 }
 
-/* ---- threads ---------------------------------------------------------------------------------------------- */
+/* ---- threads ---- */
 
 /* Room to put every place back without having to allocate then. */
 static void grow_pool(lua_State *L, np_runtime *rt) {
@@ -96,7 +96,7 @@ static void recycle(np_runtime *rt, lua_State *T, int anchor) {
   rt->pool[rt->nempty++] = anchor;
 }
 
-/* ---- the body --------------------------------------------------------------------------------------------- */
+/* ---- the body ---- */
 
 static int on_error(lua_State *L) {
   np_stitch_handler(L);
@@ -216,7 +216,7 @@ np_task *np_task_spawn(lua_State *L, int nargs) {
   return np_task_new(L, rt, g, nargs);
 }
 
-/* ---- ending from outside ---------------------------------------------------------------------------------- */
+/* ---- ending from outside ---- */
 
 /* What follows runs on the main state, outside protected calls: nothing in it allocates. */
 
@@ -278,7 +278,7 @@ void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
   recycle(rt, T, anchor);
 }
 
-/* ---- running ---------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static void close_doomed(np_runtime *rt, np_task *t) {
   np_task_kill(rt, t, t->leaving ? NULL : "ignored its cancellation");

@@ -10,7 +10,9 @@
 
 #include "bindings/modules.h"
 #include "bindings/task_impl.h"
+#include "core/address.h"
 #include "core/error.h"
+#include "core/socket.h"
 #include "core/stream.h"
 
 enum { WHERE_MAX = LUA_IDSIZE + 16 };
@@ -30,8 +32,7 @@ typedef struct tracer {
 
 static const char key_tracer = 't';
 
-/* ---- places
- * ----------------------------------------------------------------------------------------------- */
+/* ---- places ---- */
 
 static size_t slot_of(const place *places, size_t cap, const np_object *o) {
   size_t i = ((uintptr_t)o >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 20 & (cap - 1);
@@ -82,23 +83,42 @@ static void current_place(const tracer *t, char where[WHERE_MAX]) {
   }
 }
 
-/* ---- the log
- * ---------------------------------------------------------------------------------------------- */
+/* ---- the log ---- */
+
+static size_t describe_ends(const np_stream *s, char *buf, size_t size) {
+  char local[NP_ADDR_MAX] = "", peer[NP_ADDR_MAX] = "";
+  np_sockaddr a;
+  int fd = np_stream_fd(s), scheme = fd >= 0 ? np_socket_scheme(fd) : -1;
+  if (scheme < 0) return 0;
+  if (np_socket_local(fd, &a) == 0)
+    np_addr_print(scheme, (struct sockaddr *)&a.ss, a.len, local, sizeof local);
+  if (np_socket_peer(fd, &a) == 0)
+    np_addr_print(scheme, (struct sockaddr *)&a.ss, a.len, peer, sizeof peer);
+  return (size_t)snprintf(buf, size, "%s<->%s", local, peer);
+}
+
+static void describe_stream(const np_stream *s, char *buf, size_t size) {
+  size_t n = np_min((size_t)snprintf(buf, size, "stream "), size);
+  n += describe_ends(s, buf + n, size - n);
+  if (n >= size) return;
+  snprintf(buf + n, size - n, " (%llu bytes read, %llu written)",
+           (unsigned long long)np_stream_total_in(s), (unsigned long long)np_stream_total_out(s));
+}
 
 static void describe(np_object *o, char *buf, size_t size) {
-  const np_stream *s = np_stream_of(o);
+  if (np_stream_of(o)) {
+    describe_stream(np_stream_of(o), buf, size);
+    return;
+  }
   int n = snprintf(buf, size, "%s ", o->type->name);
-  if (o->type->describe) n += o->type->describe(o, buf + n, size - (size_t)n);
-  if (s && (size_t)n < size)
-    snprintf(buf + n, size - (size_t)n, " (%llu bytes read, %llu written)",
-             (unsigned long long)np_stream_total_in(s), (unsigned long long)np_stream_total_out(s));
+  if (o->type->describe) o->type->describe(o, buf + n, size - (size_t)n);
 }
 
 static void on_event(void *ctx, const char *event, np_object *o, int code) {
   tracer *t = ctx;
   char where[WHERE_MAX], what[512] = "";
   current_place(t, where);
-  if (strcmp(event, "new") == 0) {
+  if (strcmp(event, "new") == 0 || strcmp(event, "closing") == 0) {
     note(t, o, where);
     return;
   }
@@ -109,8 +129,7 @@ static void on_event(void *ctx, const char *event, np_object *o, int code) {
           code < 0 ? ": " : "", code < 0 ? np_error_text(code) : "", *at ? " at " : "", at);
 }
 
-/* ---- Lua
- * -------------------------------------------------------------------------------------------------- */
+/* ---- Lua ---- */
 
 static int f_gc(lua_State *L) {
   tracer *t = lua_touserdata(L, 1);

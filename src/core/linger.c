@@ -94,6 +94,7 @@ static void forget_input(np_stream *s) {
 
 int np_stream_close(np_stream *s) {
   np_loop *l = s->obj.loop;
+  np_trace(l, "closing", &s->obj, 0);
   s->fn = NULL;
   s->owner = NULL;
   s->write_waits = s->flush_waits = false;

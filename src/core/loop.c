@@ -181,6 +181,8 @@ void np_trace(np_loop *l, const char *event, np_object *o, int code) {
   if (np_unlikely(l->trace)) l->trace(l->trace_ctx, event, o, code);
 }
 
+bool np_tracing(const np_loop *l) { return l->trace != NULL; }
+
 bool np_loop_busy(np_loop *l) { return l->busy > 0; }
 void np_loop_busy_add(np_loop *l, int delta) { l->busy += delta; }
 

@@ -76,6 +76,7 @@ np_node *np_loop_objects(np_loop *l);
 typedef void np_trace_fn(void *ctx, const char *event, np_object *o, int code);
 void np_loop_on_trace(np_loop *l, np_trace_fn *fn, void *ctx);
 void np_trace(np_loop *l, const char *event, np_object *o, int code);
+bool np_tracing(const np_loop *l);
 
 /* The virtual clock: time stands still until np_loop_advance jumps to the earliest timer (false:
  * none). */
