@@ -149,6 +149,9 @@ static int open_state(np_runtime *rt, const np_config *c) {
     lua_pushcfunction(L, open_libs);
     if (lua_pcall(L, 0, 0, 0) != LUA_OK) return -ENOMEM;
   }
+#ifdef NP_HARD
+  lua_gc(L, LUA_GCINC, 1, 1000, 2); /* a collector that never rests */
+#endif
   lua_pushcfunction(L, init_state);
   lua_pushlightuserdata(L, rt);
   lua_pushlightuserdata(L, (void *)c->stdlib);
