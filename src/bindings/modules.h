@@ -4,6 +4,9 @@
 
 #include <lauxlib.h>
 
+int luaopen_neap_fault_core(lua_State *L);
+int luaopen_neap_hub_core(lua_State *L);
+int luaopen_neap_pipe_core(lua_State *L);
 int luaopen_neap_signal_core(lua_State *L);
 int luaopen_neap_process_core(lua_State *L);
 int luaopen_neap_pair_core(lua_State *L);

@@ -50,6 +50,8 @@ static int push_frames(lua_State *L, stream *u, np_cond *conds, int n, const cha
   size_t take = 0;
   luaL_checkstack(L, n + 4, "too many formats");
   for (int i = 0; i < n; i++) {
+    if (conds[i].kind == NP_COND_PEEK && conds[i].need > 0)
+      conds[i].len = np_min(conds[i].len, conds[i].need);
     int k = np_push_frame(L, &conds[i], data + conds[i].off);
     if (np_unlikely(k < 0)) return read_failed(L, u, k, ctx);
     pushed += k;
@@ -278,12 +280,16 @@ int np_f_unpack(lua_State *L) {
   return start_read(L, 1, 0, "unpack");
 }
 
+<<<<<<< HEAD
 /* peek([n][, opts]): the next n bytes (1), fewer at the end, without taking them; 0: all that is
  * here, at least one. */
+=======
+/* peek([n][, opts]): the next n bytes, fewer at the end, without taking them; without n all that is here, at least one. */
+>>>>>>> fd187da (Add the fault layer, net.pipe and net.hub; one conformance suite for every transport)
 int np_f_peek(lua_State *L) {
   stream *u = reader(L);
   u->read_by_ns = np_stream_take_options(L, u);
-  size_t n = check_count(L, 2, 1);
+  size_t n = check_count(L, 2, 0);
   lua_settop(L, 1);
   u->cond = (np_cond){.kind = NP_COND_PEEK, .need = n, .max = u->read_max};
   return start_read(L, 1, 0, "peek");

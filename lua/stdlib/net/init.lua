@@ -196,8 +196,53 @@ function net.adopt(fd) return descriptor.adopt(fd) end
 ---@return string? code
 function net.own(fd) return descriptor.own(fd) end
 
+--- Connects two streams until both have ended: what one receives the other sends, half-closes are
+-- passed on, the slower side sets the pace. Closes neither. Runs in C; one task waits.
+---@param a neap.stream
+---@param b neap.stream
+---@param opts? { timeout: number }
+---@return integer|nil a_to_b bytes; or nil, message, code and then both numbers
+---@return integer|string b_to_a
+---@return string? code a failure of either side, ETIMEDOUT (both go on), ECANCELED (one was closed)
+---@return integer? a_to_b
+---@return integer? b_to_a
+function net.pipe(a, b, opts) return require("neap.pipe.core").pipe(a, b, opts) end
+
+---@class neap.net.hub_options
+---@field policy? "wait"|"drop"|"disconnect" for members that do not keep up; "disconnect"
+---@field limit? integer a member is slow when more bytes than this are queued for it; 262144
+---@field timeout? number seconds send waits under "wait"; no limit
+
+---@class neap.hub
+---@field add fun(self: neap.hub, stream: neap.stream): neap.hub
+---@field remove fun(self: neap.hub, stream: neap.stream): neap.hub
+---@field send fun(self: neap.hub, text: string, opts?: { except?: neap.stream, timeout?: number }): integer
+---@field members fun(self: neap.hub): neap.stream[]
+---@field stats fun(self: neap.hub): { members: integer, sent: integer, dropped: integer, disconnected: integer }
+
+--- One message for many streams: its bytes exist once, all get it in the same order, closed members
+-- leave by themselves. `disconnect` fails a slow member's stream with ENOBUFS, `drop` leaves messages
+-- out for it, `wait` holds the sender before anybody gets the message.
+---@param opts? neap.net.hub_options
+---@return neap.hub
+function net.hub(opts) return require("neap.hub.core").hub(opts) end
+
+---@class neap.net.fault_options
+---@field seed? integer the same one gives the same faults; 0
+---@field cut? integer reads and writes are of 1 to `cut` bytes; 0: as they come
+---@field again? number 0 to less than 1: how often a ready direction pretends not to be; 0
+---@field delay? number seconds, of which such a pause lasts a random part; 0: until the next turn
+---@field reset_after? integer bytes, both ways together, before the connection is reset; 0: never
+
+--- Puts the fault layer on a stream: it loses and changes nothing, but cuts, delays and refuses, by
+-- a seed. For specs and harnesses. Bytes that are unread go through it too.
+---@param stream neap.stream
+---@param opts? neap.net.fault_options
+---@return neap.stream stream the same one
+function net.fault(stream, opts) return require("neap.fault.core").put(stream, opts) end
+
 -- These load when they are first used: they build on this module.
-local later = { serve = "neap.net.serve", pipe = "neap.net.pipe", hub = "neap.net.hub" }
+local later = { serve = "neap.net.serve" }
 
 return setmetatable(net, {
   __index = function(_, name)
