@@ -280,12 +280,8 @@ int np_f_unpack(lua_State *L) {
   return start_read(L, 1, 0, "unpack");
 }
 
-<<<<<<< HEAD
-/* peek([n][, opts]): the next n bytes (1), fewer at the end, without taking them; 0: all that is
+/* peek([n][, opts]): the next n bytes, fewer at the end, without taking them; without n all that is
  * here, at least one. */
-=======
-/* peek([n][, opts]): the next n bytes, fewer at the end, without taking them; without n all that is here, at least one. */
->>>>>>> fd187da (Add the fault layer, net.pipe and net.hub; one conformance suite for every transport)
 int np_f_peek(lua_State *L) {
   stream *u = reader(L);
   u->read_by_ns = np_stream_take_options(L, u);
