@@ -13,9 +13,9 @@ local server = net.serve(arg[1] or "127.0.0.1:9091", { timeout = false }, functi
   local name = conn:read()
   if not name or name == "" then return end
   room:add(conn)
-  room:send("* ", name, " is here\n")
-  for line in conn:lines() do room:send(name, ": ", line, "\n") end
-  room:send("* ", name, " has left\n")
+  room:send("* " .. name .. " is here\n")
+  for line in conn:lines() do room:send(name .. ": " .. line .. "\n") end
+  room:send("* " .. name .. " has left\n")
 end)
 
 print("chat: listening on " .. server.address)
