@@ -227,7 +227,14 @@ PidFile none
     assert.equal(0, status)
     local words = {}
     for word in out:gmatch "ms%s+(%a+[^\n]*)" do words[#words + 1] = (word:gsub("%s+", " ")) end
-    assert.same({ "tick 1", "tick 2", "tick 3", "race hare", "timeout nil timeout: timed out ETIMEDOUT" }, words)
+    local last = 0 -- ticks that a busy machine missed are skipped, not made up for
+    while words[1]:find "^tick" do
+      local tick = tonumber(table.remove(words, 1):match "%d+")
+      assert.truthy(tick > last)
+      last = tick
+    end
+    assert.truthy(last >= 3)
+    assert.same({ "race hare", "timeout nil timeout: timed out ETIMEDOUT" }, words)
   end)
 
   it("graceful reloads at HUP and ends in order at TERM", function()

@@ -11,16 +11,16 @@ local function say(...) print(("%4.0f ms "):format((neap.now() - start) * 1000),
 neap.group(function(g)
   local ticks = neap.channel()
   g:spawn(function()
-    for tick in neap.every(0.02) do
+    for tick in neap.every(0.05) do
       ticks:put(tick)
-      if tick == 3 then return ticks:close() end
+      if tick >= 3 then return ticks:close() end
     end
   end)
   for tick in ticks:iter() do say("tick", tick) end
 end)
 
 say("race", neap.race(
-  function() neap.sleep(0.05) return "tortoise" end,
+  function() neap.sleep(0.5) return "tortoise" end,
   function() neap.sleep(0.01) return "hare" end))
 
 say("timeout", neap.timeout(0.01, function() return neap.sleep(10) end))
