@@ -53,7 +53,7 @@ describe("hub", function()
     assert.same({ c }, hub:members())
     assert.equal("ECANCELED", select(3, hub:add(b)))
     local far = select(2, member(hub))
-    far:close()
+    far:abort()
     helper.wait_until(function()
       hub:send "y"
       neap.yield()

@@ -9,6 +9,7 @@ local group = require "neap.group.core"
 local inspect = require "neap.inspect.core"
 local runtime = require "neap.runtime.core"
 local stream = require "neap.stream.core"
+require "neap.stream"
 
 local neap = {
   version = runtime.version,

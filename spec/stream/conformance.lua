@@ -28,8 +28,11 @@ end
 local function stuck(s)
   local before = s.unsent_bytes
   if before == 0 then return false end
-  neap.sleep(0.01)
-  return s.unsent_bytes == before
+  for _ = 1, 3 do
+    neap.sleep(0.01)
+    if s.unsent_bytes ~= before then return false end
+  end
+  return true
 end
 
 -- The results of f as a list with n.

@@ -5,6 +5,8 @@
 -- mean TCP. This file joins the C modules; what it adds itself is names in front of calls that take
 -- literals.
 
+require "neap.stream" -- the methods of streams that are written in Lua
+
 local connecting = require "neap.connect.core"
 local listener = require "neap.listener.core"
 local datagrams = require "neap.dgram.core"

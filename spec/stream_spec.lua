@@ -1,0 +1,253 @@
+-- Streams beyond the conformance suite: grammars, codecs in Lua, standard streams, leaks, lingering, descriptors at odds.
+
+local helper = require "spec.support.helper"
+local lpeg = require "lpeg"
+local net = require "neap.net"
+local neap = require "neap"
+
+local function pair(kind)
+  local a, b = net.pair(kind)
+  helper.after(function()
+    a:abort()
+    b:abort()
+  end)
+  return a, b
+end
+
+describe("match", function()
+  local P, R, C = lpeg.P, lpeg.R, lpeg.C
+  local assignment = C(R "az" ^ 1) * "=" * C(R "09" ^ 1) * ";"
+
+  it("takes what a grammar matches, and gives its captures", function()
+    local a, b = pair()
+    a:write "width=40;height=3;plain|rest"
+    assert.same({ "width", "40" }, { b:match(assignment) })
+    assert.same({ "height", "3" }, { b:match(assignment) })
+    assert.equal("plain|", b:match(P "plain|"))
+    assert.equal("rest", b:read(4))
+  end)
+
+  it("waits for the rest, however the bytes come", function()
+    local text = "abc=123;"
+    for at = 1, #text - 1 do
+      local a, b = pair "mem"
+      a:write(text:sub(1, at))
+      local task = neap.spawn(function() return b:match(assignment) end)
+      neap.sleep(0.001)
+      a:write(text:sub(at + 1))
+      assert.same({ true, "abc", "123" }, { task:join { timeout = 5 } })
+    end
+  end)
+
+  it("answers a long message that is complete without twice the bytes", function()
+    local a, b = pair()
+    local body = P(1 - P ";") ^ 0 * ";"
+    local task = neap.spawn(function() return b:match(C(body), 1 << 20) end)
+    a:write(("x"):rep(50000)):flush()
+    neap.sleep(0.01)
+    a:write(("y"):rep(100) .. ";"):flush()
+    local ok, text = task:join { timeout = 2 * helper.slow }
+    assert.is_true(ok)
+    assert.equal(50101, #text)
+  end)
+
+  it("tries boundedly often", function()
+    local a, b = pair()
+    local tries = 0
+    local counting = lpeg.Cmt(P(true), function()
+      tries = tries + 1
+      return true
+    end) * (1 - P "\n") ^ 0 * "\n"
+    neap.spawn(function()
+      for _ = 1, (256 << 10) // 64 do a:write(("x"):rep(64)):flush() end
+      a:write "\n"
+    end)
+    assert.equal((256 << 10) + 1, #b:match(C(counting), 1 << 20))
+    assert.is_true(tries < 400, tries .. " attempts")
+  end)
+
+  it("says how it ended without a match; the bytes stay", function()
+    local a, b = pair()
+    a:write "0123456789"
+    assert.equal("EMSGSIZE", select(3, b:match(P "x", 10)))
+    assert.equal("ETIMEDOUT", select(3, b:match(P "x", 100, { timeout = 0.005 })))
+    a:shutdown()
+    assert.equal("EPIPE", select(3, b:match(P "x")))
+    assert.equal("0123456789", b:read "a")
+    assert.same({ nil, n = 1 }, table.pack(b:match(P "x")))
+    b:close()
+    assert.equal("ECANCELED", select(3, b:match(P "x")))
+    assert.has_error(function() a:match "x" end)
+    assert.has_error(function() a:match(P "x", 0) end)
+  end)
+end)
+
+describe("a codec written in Lua", function()
+  -- "3:abc" and an encoder
+  local netstring = {
+    encode = function(_, s) return #s, ":", s end,
+    decode = function(_, bytes, pos)
+      local n, at = bytes:match("^(%d+):()", pos)
+      if not n then
+        if bytes:find("^%d*$", pos) then return nil, "more" end
+        return nil, "not a netstring", "EBADMSG"
+      end
+      if #bytes < at + n - 1 then return nil, "more" end
+      return bytes:sub(at, at + n - 1), at + tonumber(n)
+    end,
+  }
+
+  it("sends and iterates", function()
+    local a, b = pair "mem"
+    neap.spawn(function()
+      for _, s in ipairs { "one", "", ("x"):rep(30000) } do assert.equal(a, a:send_message(netstring, s)) end
+      a:shutdown()
+    end)
+    local list = {}
+    for m in b:messages(netstring) do list[#list + 1] = m end
+    assert.same({ "one", "", ("x"):rep(30000) }, list)
+  end)
+
+  it("raises what does not fit, and an end inside a message", function()
+    for text, code in pairs { ["x"] = "EBADMSG", ["5:abc"] = "EPIPE" } do
+      local a, b = pair "mem"
+      a:write(text)
+      a:shutdown()
+      local ok, err = pcall(b:messages(netstring))
+      assert.is_false(ok)
+      assert.equal(code, err.code)
+    end
+    local a = pair()
+    assert.has_error(function() a:messages {} end)
+    assert.has_error(function() a:messages() end)
+    assert.has_error(function() a:send_message({}, "x") end)
+  end)
+end)
+
+describe("a stream that is collected open", function()
+  it("warns with the line that made it", function()
+    local _, err = helper.run_script [[
+warn "@on"
+local net = require "neap.net"
+do local a, b = net.pair() end
+collectgarbage() collectgarbage()
+]]
+    local n = select(2, err:gsub("an open stream was collected without close %(made at [^\n]*script%.lua:3%)", ""))
+    assert.equal(2, n, err)
+  end)
+end)
+
+describe("standard streams", function()
+  local echo = [[
+local neap = require "neap"
+local text, message, code = neap.stdin:read "a"
+local ok, message2, code2 = neap.stdout:write("out:", text or code, "\n")
+if ok then ok, message2, code2 = neap.stdout:flush() end
+io.stderr:write(code2 or "written")
+]]
+  local function run(redirection, stdin)
+    local path = helper.write_file(helper.tmpdir() .. "/s.lua", echo)
+    return helper.run(("timeout 10 %s %s %s"):format(helper.quote(helper.neap), path, redirection), { stdin = stdin })
+  end
+
+  it("are files", function()
+    local dir = helper.tmpdir()
+    helper.write_file(dir .. "/in", "from a file")
+    local _, err, status = run(("<%s/in >%s/out"):format(dir, dir))
+    assert.same({ "written", 0 }, { err, status })
+    assert.equal("out:from a file\n", helper.read_file(dir .. "/out"))
+  end)
+
+  it("are /dev/null", function()
+    local out, err, status = run "</dev/null"
+    assert.same({ "out:\n", "written", 0 }, { out, err, status })
+    out, err, status = run("</dev/null >/dev/null")
+    assert.same({ "", "written", 0 }, { out, err, status })
+  end)
+
+  it("are closed descriptors", function()
+    local out, err, status = run "<&-"
+    assert.same({ "out:EBADF\n", "written", 0 }, { out, err, status })
+    out, err, status = run(">&-", "x")
+    assert.same({ "", "EBADF", 0 }, { out, err, status })
+  end)
+
+  it("are pipes", function()
+    local dir = helper.tmpdir()
+    local path = helper.write_file(dir .. "/s.lua", echo)
+    local out, _, status = helper.run(("(printf one; sleep 0.05; printf two) | timeout 10 %s %s | cat"):format(helper.quote(helper.neap), path))
+    assert.same({ "out:onetwo\n", 0 }, { out, status })
+    out = helper.run(("head -c 3000000 /dev/zero | timeout 20 %s %s | (sleep 0.1; wc -c)"):format(helper.quote(helper.neap), path))
+    assert.equal(3000000 + 5, tonumber(out))
+  end)
+
+  it("are a terminal", function()
+    local path = helper.write_file(helper.tmpdir() .. "/s.lua", [[
+local neap = require "neap"
+local line = neap.stdin:read()
+neap.stdout:write("<", line:upper(), ">\n")
+neap.stdout:flush()
+]])
+    local out = helper.run(("(sleep 0.2; echo typed; sleep 0.2) | timeout 10 script -qec '%s %s' /dev/null"):format(helper.neap, path))
+    assert.truthy(out:find "<TYPED>", out)
+  end)
+
+  it("stay in the mode they came in", function()
+    local out = helper.run(("(sleep 0.1) | (%s -e 'local n = require \"neap\" n.stdin:read \"a\"'; cat /proc/self/fdinfo/0) | grep flags"):format(
+      helper.quote(helper.neap)))
+    local flags = tonumber(out:match "flags:%s*(%d+)", 8)
+    assert.equal(0, flags & tonumber("4000", 8), out)
+  end)
+end)
+
+describe("lingering", function()
+  it("is bounded: past the bound the oldest goes", function()
+    local out, err, status = helper.run_script([[
+local net, neap = require "neap.net", require "neap"
+local ends = {}
+for i = 1, 1030 do
+  local a, b = net.pair()
+  ends[i] = b
+  a:write "bye"
+  a:close()
+end
+neap.yield()
+local n = 0
+for _, o in ipairs(neap.objects()) do if tostring(o.text or o):find "lingering" then n = n + 1 end end
+for i = 1, 1030 do
+  assert(ends[i]:read(3) == "bye", i)
+  ends[i]:close()
+end
+print "all said"
+]], { limit = 60 })
+    assert.equal("all said\n", out, err)
+    assert.equal(0, status)
+  end)
+
+  it("lets a program end that leaves a peer hanging", function()
+    local l <close> = assert(net.listen "tcp://127.0.0.1:0")
+    local child = helper.start_script(([[
+local net = require "neap.net"
+local c = assert(net.connect(%q))
+c:write "last words"
+c:close()
+]]):format(l.address))
+    local c <close> = assert(l:accept { timeout = 5 })
+    assert.equal("last words", c:read(10))
+    assert.equal(0, child:wait(5))
+  end)
+end)
+
+describe("shutdown of a pipe", function()
+  it("closes its writing end", function()
+    local out, err = helper.run_script [[
+local process = require "neap.process"
+local p = assert(process.spawn({ "cat" }, { stdin = "pipe", stdout = "pipe" }))
+p.stdin:write "through cat"
+p.stdin:shutdown()
+print(p.stdout:read "a", p.stdin:write "more")
+p:wait()
+]]
+    assert.truthy(out:find("through cat\tnil\t", 1, true), out .. err)
+  end)
+end)
