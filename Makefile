@@ -22,6 +22,8 @@ VERSION := $(shell sed -n 's/^\#define NEAP_VERSION "\(.*\)"/\1/p' src/neap.h)
 BUILD_PACKAGES = build-essential pkg-config lua5.4 liblua5.4-dev libuv1-dev lua-lpeg
 TEST_PACKAGES  = lua-busted lua-check clang clang-format libclang-rt-14-dev netcat-openbsd socat curl redis-tools \
   redis-server bind9-dnsutils openssh-client openssh-server tftp-hpa strace iproute2 procps psmisc
+BENCH_PACKAGES = libssl-dev liburing-dev lua-luv lua-cqueues lua-luaossl lua-copas lua-socket lua-sec lua-coxpcall nginx \
+  libnginx-mod-http-lua libnginx-mod-stream golang-go nodejs python3 python3-uvloop redis-server openssl wrk valgrind strace
 
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)
@@ -146,10 +148,16 @@ $B/fuzz/%: spec/fuzz/%.c $B/libcore.a
 	@mkdir -p $(@D)
 	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/libcore.a $(UV_LIBS) -lpthread
 
-bench: deps ## compare with the other servers (see bench/README.md)
-	@test -x bench/run.sh || { echo "neap: bench/run.sh is not in this tree" >&2; exit 1; }
+bench: deps ## a few minutes: the headline rows beside the installed peers, into docs/
 	@$(MAKE) --no-print-directory all
-	@bench/run.sh
+	@bench/run.sh headline && bench/run.sh publish
+
+bench-all: deps ## about an hour: every row, every peer that is installed
+	@$(MAKE) --no-print-directory all
+	@bench/run.sh all && bench/run.sh publish
+
+bench-peers: ## install the Debian packages of the benchmark's peers
+	@sh scripts/deps.sh $(BUILD_PACKAGES) $(BENCH_PACKAGES)
 
 # ---- installing -------------------------------------------------------------------------------------------------
 BIN = $(DESTDIR)$(PREFIX)/bin
@@ -177,6 +185,6 @@ clean: ## remove every build directory
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-.PHONY: all objects libs deps deps-test run specs test asan hard tidy format fuzz fuzz-run bench install uninstall clean help
+.PHONY: all objects libs deps deps-test run specs test asan hard tidy format fuzz fuzz-run bench bench-all bench-peers install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
