@@ -107,14 +107,17 @@ def machine():
         first_line('redis-server', '--version'),
         first_line('python3', '--version'),
     ]
-    yield '; '.join(re.sub(r' +Copyright.*', '', v) for v in versions if v)
+    yield '; '.join(re.sub(r' +(Copyright|sha=).*', '', v) for v in versions if v)
 
 
 def ratio_table(res, base):
     rows = [(w, ratios(w, res[w], base)) for w in W if w in res]
     rows = [(w, r) for w, r in rows if r]
     peers = [p for p in dict.fromkeys(p for w, r in rows for p in r) if p not in ('neap', REF)]
-    out = ['| workload | **neap** | ' + ' | '.join(peers) + ' |', '|---|' + '---:|' * (len(peers) + 1)]
+    out = [
+        '| workload | **neap** | ' + ' | '.join(peers) + ' |',
+        '|---|' + '---:|' * (len(peers) + 1),
+    ]
     for w, r in rows:
         cell = lambda p: '%.2f' % r[p] if p in r else ''
         out.append('| %s | **%s** | %s |' % (w, cell('neap'), ' | '.join(map(cell, peers))))
@@ -124,7 +127,7 @@ def ratio_table(res, base):
 def own_table(res, base):
     out = ['| workload | CPU us per operation | p50 us | p99 us |', '|---|---:|---:|---:|']
     for w in W:
-        if w in res and 'neap' in res[w] and W[w][0] != 'micro':
+        if w in res and 'neap' in res[w] and W[w][0] != 'micro' and w != 'idle':
             d = summary(w, res[w]['neap'], base)
             cells = (w, fmt(d['cost']), W[w][3], fmt(d['p50']), fmt(d['p99']))
             out.append('| %s | %s / %s | %s | %s |' % cells)
@@ -136,12 +139,14 @@ def idle_lines(res, base):
         return []
     all_ = {p: summary('idle', r, base) for p, r in res['idle'].items()}
     d = all_['neap']
-    out = ['', 'Resident bytes per idle served connection with its task, of 10 000: ']
-    out[-1] += ', '.join('%s %.0f' % (p, all_[p]['rss']) for p in sorted(all_, key=lambda p: all_[p]['rss'])) + '.'
+    by_size = sorted(all_, key=lambda p: all_[p]['rss'])
+    sizes = ', '.join('%s %.0f' % (p, all_[p]['rss']) for p in by_size)
+    out = ['', 'Resident bytes per idle served connection with its task, of 10 000: %s.' % sizes]
     if 'held_p50' in d:
         out.append(
             'Ten active connections among them: p50 %.2f times that of an otherwise empty server, '
-            'p99 %+.0f us (median of %d).' % (d['held_p50'], d['held_p99'], len(res['idle']['neap']))
+            'p99 %+.0f us (median of %d).'
+            % (d['held_p50'], d['held_p99'], len(res['idle']['neap']))
         )
     return out
 

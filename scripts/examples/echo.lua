@@ -6,7 +6,7 @@
 
 local net = require "neap.net"
 
-local server = net.serve(arg[1] or "127.0.0.1:7007", { nodelay = true }, function(conn)
+local server = net.serve(arg[1] or "127.0.0.1:7007", function(conn)
   local data = conn:recv()
   while data do
     conn:write(data)

@@ -41,7 +41,7 @@ end
 function command.CONFIG() return "*0\r\n" end
 function command.COMMAND() return "*0\r\n" end
 
-local server = net.serve(arg[1] or "127.0.0.1:6380", { nodelay = true }, function(conn)
+local server = net.serve(arg[1] or "127.0.0.1:6380", function(conn)
   for args in conn:messages(codec.resp()) do
     local name = args[1]
     local f = command[name] or command[name:upper()]
