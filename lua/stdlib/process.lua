@@ -46,7 +46,7 @@ local process = {}
 ---@return neap.process|nil process
 ---@return string? message
 ---@return string? code
-function process.spawn(argv, opts) return core.spawn(argv, opts) end
+process.spawn = core.spawn
 
 --- Our own process id.
 ---@type integer
@@ -59,6 +59,6 @@ process.executable = core.executable()
 
 --- Our own environment, a new table on each call: to copy and change for the option `env`.
 ---@return table<string, string>
-function process.environ() return core.environ() end
+process.environ = core.environ
 
 return process

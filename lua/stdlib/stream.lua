@@ -95,8 +95,8 @@ end
 ---@param codec neap.Codec|table
 ---@return fun(): any, ...
 function methods:messages(codec)
-  if type(codec) ~= "table" then return core_messages(self, codec) end
-  if type(codec.decode) ~= "function" then
+  if type(codec) == "userdata" then return core_messages(self, codec) end
+  if type(codec) ~= "table" or type(codec.decode) ~= "function" then
     error("bad argument #1 to 'messages' (a codec expected: a table with decode)", 2)
   end
   return function()

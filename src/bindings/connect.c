@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "bindings/descriptor.h"
 #include "bindings/dgram.h"
 #include "bindings/lua_util.h"
 #include "bindings/modules.h"
@@ -267,6 +268,10 @@ static int f_connect(lua_State *L) {
   if (np_addr_parse(&a, s, len, NP_TCP, &why) < 0)
     return np_fail_text(L, "EINVAL", "connect %s: %s", s, why);
   if (a.scheme == NP_MEM) return connect_mem(L, &a);
+  if (a.scheme == NP_FD) { /* whatever it is: the caller names a descriptor that it owns */
+    int r = np_adopt(L, a.port);
+    return r < 0 ? np_fail(L, r, "connect %s", s) : 1;
+  }
   connecting *c = push_connecting(L, opts, nopts);
   c->addr = a;
   c->family = AF_UNSPEC;

@@ -12,6 +12,7 @@ local listener = require "neap.listener.core"
 local datagrams = require "neap.dgram.core"
 local descriptor = require "neap.descriptor.core"
 local pairs_of_streams = require "neap.pair.core"
+local face = require "neap.face"
 
 local net = {}
 
@@ -35,11 +36,7 @@ local net = {}
 ---@return neap.stream|neap.datagram|nil stream
 ---@return string? message
 ---@return string? code
-function net.connect(addr, opts)
-  local fd = type(addr) == "string" and addr:match "^fd:(%d+)$"
-  if fd then return net.adopt(math.tointeger(fd)) end
-  return connecting.connect(addr, opts)
-end
+net.connect = connecting.connect
 
 ---@class neap.net.resolve_options
 ---@field timeout? number seconds; none
@@ -56,7 +53,7 @@ end
 ---@return string[]|nil addresses
 ---@return string? message
 ---@return string? code
-function net.resolve(name, opts) return connecting.resolve(name, opts) end
+net.resolve = connecting.resolve
 
 -- Schemes whose rest is no host.
 local nameless = {
@@ -114,7 +111,7 @@ local absent = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true }
 ---@return neap.listener|nil listener
 ---@return string? message
 ---@return string? code
-function net.listen(addr, opts)
+net.listen = face(function(addr, opts)
   local list, message, code = literals("listen", addr)
   if not list then return nil, message, code end
   if #list == 1 then return listener.listen(list[1], opts) end
@@ -129,7 +126,7 @@ function net.listen(addr, opts)
     end
   end
   return nil, message, code
-end
+end)
 
 ---@class neap.net.datagram_options
 ---@field connect? neap.address the peer; send then needs no address, and only its messages come
@@ -144,7 +141,7 @@ end
 ---@return neap.datagram|nil socket
 ---@return string? message
 ---@return string? code
-function net.datagram(addr, opts)
+net.datagram = face(function(addr, opts)
   local list, message, code = literals("datagram", addr)
   if not list then return nil, message, code end
   local peer = type(opts) == "table" and opts.connect
@@ -160,7 +157,7 @@ function net.datagram(addr, opts)
     opts = copy
   end
   return datagrams.datagram(list[1], opts)
-end
+end)
 
 -- send(msg, "udp://name:port"): the first address of the name that the socket can send to.
 datagrams.resolver(function(destination, opts, family)
@@ -177,10 +174,10 @@ end)
 ---@return neap.stream|neap.datagram|nil a
 ---@return neap.stream|neap.datagram|string b
 ---@return string? code
-function net.pair(kind)
+net.pair = face(function(kind)
   if kind == "unix-dgram" or kind == "unix-seqpacket" then return datagrams.pair(kind) end
   return pairs_of_streams.pair(kind)
-end
+end)
 
 --- The object for a descriptor, by what the kernel says it is: a listener, a stream (of a socket,
 -- pipe, terminal or file), a datagram or record socket. Takes ownership of the number, also on
@@ -189,14 +186,14 @@ end
 ---@return neap.stream|neap.listener|neap.datagram|nil object
 ---@return string? message
 ---@return string? code
-function net.adopt(fd) return descriptor.adopt(fd) end
+net.adopt = descriptor.adopt
 
 --- A descriptor object that owns the number and closes it when it is closed or collected.
 ---@param fd integer
 ---@return neap.descriptor|nil descriptor
 ---@return string? message
 ---@return string? code
-function net.own(fd) return descriptor.own(fd) end
+net.own = descriptor.own
 
 --- Connects two streams until both have ended: what one receives the other sends, half-closes are
 -- passed on, the slower side sets the pace. Closes neither. Runs in C; one task waits.
@@ -208,7 +205,7 @@ function net.own(fd) return descriptor.own(fd) end
 ---@return string? code a failure of either side, ETIMEDOUT (both go on), ECANCELED (one was closed)
 ---@return integer? a_to_b
 ---@return integer? b_to_a
-function net.pipe(a, b, opts) return require("neap.pipe.core").pipe(a, b, opts) end
+net.pipe = require("neap.pipe.core").pipe
 
 ---@class neap.net.hub_options
 ---@field policy? "wait"|"drop"|"disconnect" for members that do not keep up; "disconnect"
@@ -227,7 +224,7 @@ function net.pipe(a, b, opts) return require("neap.pipe.core").pipe(a, b, opts) 
 -- out for it, `wait` holds the sender before anybody gets the message.
 ---@param opts? neap.net.hub_options
 ---@return neap.hub
-function net.hub(opts) return require("neap.hub.core").hub(opts) end
+net.hub = require("neap.hub.core").hub
 
 ---@class neap.net.fault_options
 ---@field seed? integer the same one gives the same faults; 0
@@ -241,7 +238,7 @@ function net.hub(opts) return require("neap.hub.core").hub(opts) end
 ---@param stream neap.stream
 ---@param opts? neap.net.fault_options
 ---@return neap.stream stream the same one
-function net.fault(stream, opts) return require("neap.fault.core").put(stream, opts) end
+net.fault = require("neap.fault.core").put
 
 -- These load when they are first used: they build on this module.
 local later = { serve = "neap.net.serve" }
