@@ -56,8 +56,9 @@ local faults = {
   { seed = 2, again = 0.6 },
   { seed = 3, cut = 4000, again = 0.3, delay = 0.0002 },
 }
-for _, name in ipairs { "mem", "an AF_UNIX pair", "TCP v4", "a pipe" } do
-  for _, f in ipairs(faults) do
+-- All of them over memory, where a run is the same each time; one each over what the kernel has a say in.
+for i, name in ipairs { "mem", "an AF_UNIX pair", "TCP v4", "a pipe" } do
+  for _, f in ipairs(i == 1 and faults or { faults[i - 1] }) do
     local kind = {}
     for k, v in pairs(kinds[name]) do kind[k] = v end
     kind.socket = false

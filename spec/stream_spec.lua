@@ -200,6 +200,18 @@ neap.stdout:flush()
   end)
 end)
 
+describe("standard input", function()
+  it("costs nothing while more is there than anybody reads", function()
+    local out = helper.run(([[(echo one; sleep 0.1; echo two; sleep 0.4) | %s -e '
+      local n = require "neap"
+      n.stdin:read()
+      local t = os.clock()
+      n.sleep(0.4)
+      print(os.clock() - t < 0.1, n.stdin:read())']]):format(helper.quote(helper.neap)))
+    assert.equal("true\ttwo\n", out)
+  end)
+end)
+
 describe("lingering", function()
   it("is bounded: past the bound the oldest goes", function()
     local out, err, status = helper.run_script([[

@@ -152,6 +152,8 @@ static int fault_fd(np_transport *t) {
   return x->below->ops->fd ? x->below->ops->fd(x->below) : -1;
 }
 
+static void fault_pass(np_transport *t) { np_transport_pass(self(t)->below); }
+
 static bool fault_lingers(np_transport *t) {
   fault *x = self(t);
   return x->below->ops->lingers && x->below->ops->lingers(x->below);
@@ -189,6 +191,7 @@ static const np_transport_ops ops = {
   .pending = fault_pending,
   .fd = fault_fd,
   .close = fault_close,
+  .pass = fault_pass,
   .lingers = fault_lingers,
   .fdq = fault_fdq,
   .send_fds = fault_send_fds,

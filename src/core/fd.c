@@ -204,9 +204,7 @@ static bool fd_lingers(np_transport *t) {
   return f->kind.socket && !f->kind.blocking && !f->passed;
 }
 
-void np_transport_pass(np_transport *t) {
-  if (t->ops->read == fd_read) self(t)->exposed = self(t)->passed = true;
-}
+static void fd_pass(np_transport *t) { self(t)->exposed = self(t)->passed = true; }
 
 static void fd_close(np_transport *t, bool abort) {
   fdt *f = self(t);
@@ -240,6 +238,7 @@ static const np_transport_ops unix_ops = {
   .fd = fd_fd,
   .close = fd_close,
   .lingers = fd_lingers,
+  .pass = fd_pass,
   .take = fd_take,
   .fdq = fd_fdq,
   .send_fds = fd_send_fds,
@@ -253,6 +252,7 @@ static const np_transport_ops fd_ops = {
   .fd = fd_fd,
   .close = fd_close,
   .lingers = fd_lingers,
+  .pass = fd_pass,
   .take = fd_take,
 };
 
@@ -261,6 +261,8 @@ static void on_poll(np_poll *p, int events) {
   if (events & NP_READABLE) f->t.readable = true;
   if (events & NP_WRITABLE) f->t.writable = true;
   if (events & (NP_HANGUP | NP_ERROR)) f->hangup = true;
+  /* Level-triggered watchers: what was told is not wanted again until somebody says so. */
+  np_poll_want(f->t.loop, p, p->want & ~events);
   f->t.notify(&f->t, events);
 }
 

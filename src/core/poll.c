@@ -5,6 +5,7 @@
  * direction, and started again by the next want. */
 #include "core/poll.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include "core/loop_impl.h"
@@ -70,11 +71,14 @@ static int uv_want(np_loop *l, np_poll *p) {
 static int uv_add(np_loop *l, np_poll *p) {
   uvwatch *w = calloc(1, sizeof *w);
   if (!w) return -ENOMEM;
+  /* uv_poll_init makes the descriptor non-blocking: not those in use by others in the mode they came in */
+  int mode = p->flags & NP_POLL_LEVEL ? fcntl(p->fd, F_GETFL) : -1;
   int r = uv_poll_init(&l->uv, &w->handle, p->fd);
   if (r < 0) {
     free(w);
     return r;
   }
+  if (mode >= 0 && !(mode & O_NONBLOCK)) fcntl(p->fd, F_SETFL, mode);
   w->p = p;
   p->impl = w;
   return uv_want(l, p);

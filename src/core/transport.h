@@ -47,6 +47,9 @@ typedef struct np_transport_ops {
   /* Gives the descriptor away and frees the transport; NULL: cannot be taken (-EOPNOTSUPP). */
   int (*take)(np_transport *t);
 
+  /* See np_transport_pass. NULL: there is nothing to pass. */
+  void (*pass)(np_transport *t);
+
   /* AF_UNIX: the queue of descriptors that came with the bytes, and sending some. NULL: carries
    * none. */
   struct np_fdq *(*fdq)(np_transport *t);
@@ -85,7 +88,9 @@ int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **ou
 
 /* The descriptor is about to be given to another process as well: closing ours must not end the connection (no FIN, no
  * RST, no lingering). */
-void np_transport_pass(np_transport *t);
+static inline void np_transport_pass(np_transport *t) {
+  if (t->ops->pass) t->ops->pass(t);
+}
 
 /* The descriptors that came with the bytes; NULL: this transport carries none. */
 static inline struct np_fdq *np_transport_fdq(np_transport *t) {
