@@ -49,7 +49,7 @@ for _, kind in ipairs { "unix", "mem" } do
 
     it("keeps the pace of the slower side", function()
       local client, server, task, a, b = between(kind)
-      local size = 8 << 20
+      local size = helper.hard and 1 << 20 or 8 << 20
       local writer = neap.spawn(function()
         for _ = 1, size >> 16 do client:write(("x"):rep(1 << 16)) end
         client:shutdown()
@@ -66,7 +66,7 @@ for _, kind in ipairs { "unix", "mem" } do
 
     it("moves a lot both ways under the fault layer", function()
       local client, server, task = between(kind, function(s) return net.fault(s, { seed = 5, cut = 9000, again = 0.3 }) end)
-      local text = ("0123456789abcdef"):rep(20000)
+      local text = ("0123456789abcdef"):rep(helper.hard and 1000 or 20000)
       local function talk(s)
         return neap.spawn(function()
           for i = 1, #text, 7001 do s:write(text:sub(i, i + 7000)) end
@@ -142,7 +142,7 @@ describe("pipe", function()
 
   it("connects a real client with a real server", function()
     local dir = helper.tmpdir()
-    local text = ("line of text\n"):rep(20000)
+    local text = ("line of text\n"):rep(helper.hard and 1000 or 20000)
     helper.write_file(dir .. "/in", text)
     local server = helper.start("exec socat -T 20 UNIX-LISTEN:" .. dir .. "/s,fork SYSTEM:'tr a-z A-Z'")
     assert(helper.wait_until(function() return net.connect("unix:" .. dir .. "/s") end)):close()

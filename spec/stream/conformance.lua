@@ -527,7 +527,7 @@ return function(name, kind)
     it("sends what a task wrote when the task waits", function()
       local a, b = pair()
       for _ = 1, 10 do a:write "x" end
-      assert.equal(10, a.unsent_bytes)
+      if not helper.hard then assert.equal(10, a.unsent_bytes) end -- there a task gives way more often
       assert.equal(("x"):rep(10), b:read(10))
       assert.equal(0, a.unsent_bytes)
     end)
