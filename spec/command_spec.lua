@@ -244,3 +244,21 @@ describe("the prompt", function()
     assert.equal("42\n\n", (session("v\n", dir .. "/s.lua")))
   end)
 end)
+
+describe("warnings", function()
+  local leak = "local net = require 'neap.net' do local a, b = net.pair() end collectgarbage() collectgarbage() warn 'mine'"
+
+  it("of objects that nobody closed are shown unasked, others as in stock Lua", function()
+    local out, err = helper.run_script(leak)
+    assert.equal("", out)
+    assert.matches("^Lua warning: neap: an open stream was collected without close %(made at [^\n]*script.lua:1%)\n", err)
+    assert.is_nil(err:find "mine")
+    assert.matches("Lua warning: mine\n", select(2, helper.run_script("warn '@on' " .. leak)))
+  end)
+
+  it("are not given for what the end of the program leaves open", function()
+    local _, err, status = helper.run_script "keep = { require 'neap.net'.pair() }"
+    assert.equal("", err)
+    assert.equal(0, status)
+  end)
+end)

@@ -1,6 +1,8 @@
 /* Where an object was made: the line that forgot to close it is the line that has to be found. */
 #include "bindings/origin.h"
 
+#include "bindings/task.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -21,6 +23,7 @@ void np_origin_set(lua_State *L, int idx, int n) {
 
 void np_origin_warn(lua_State *L, int idx, int n, const char *what) {
   char buf[512];
+  if (np_runtime_freeing(L)) return;
   lua_getiuservalue(L, idx, n);
   const char *where = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an unknown line";
   snprintf(buf, sizeof buf, "neap: %s was collected without close (made at %s)", what, where);

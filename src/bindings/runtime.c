@@ -206,8 +206,14 @@ static void forget_runtime(lua_State *L) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_runtime);
 }
 
+bool np_runtime_freeing(lua_State *L) {
+  np_runtime *rt = np_runtime_find(L);
+  return !rt || rt->freeing;
+}
+
 void np_free(np_runtime *rt) {
   lua_State *L = rt->L;
+  rt->freeing = true;
   end_tasks(rt);
   np_watchdog_off(rt);
   np_loop_on_event(rt->loop, NULL, NULL);

@@ -203,6 +203,7 @@ static int deadline_gc(lua_State *L) {
   deadline *d = lua_touserdata(L, 1);
   if (!np_node_linked(&d->scope.node)) return 0;
   np_scope_close(&d->scope);
+  if (np_runtime_freeing(L)) return 0;
   lua_Debug ar = {.short_src = "?"};
   if (lua_getiuservalue(L, 1, 1) == LUA_TFUNCTION) lua_getinfo(L, ">S", &ar);
   char text[LUA_IDSIZE + 100];

@@ -44,6 +44,9 @@ np_task *np_task_of(lua_State *L);
 np_loop *np_runtime_loop(np_runtime *rt);
 np_loop *np_loop_of(lua_State *L);
 
+/* At the end of the runtime what is collected open is no leak: nobody is warned. */
+bool np_runtime_freeing(lua_State *L);
+
 /* Call at the beginning of an operation that may wait, after its arguments are checked: forgets an
  * old wake code. Raises if this coroutine cannot wait here (not a task, a foreign resume,
  * table.sort ...). */

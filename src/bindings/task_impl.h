@@ -123,6 +123,7 @@ struct np_runtime {
   bool quiet;         /* whoever runs it looks at main->failed itself */
   bool exiting;       /* os.exit was called */
   bool exit_closes;   /* ... with `close` */
+  bool freeing; /* the program's end: what is still open is no leak */
   bool ended;         /* nothing is left; end_by_ns is set */
   uint64_t end_by_ns; /* until when unsent bytes are waited for */
   int status;
