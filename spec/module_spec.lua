@@ -72,4 +72,44 @@ describe("neap.so", function()
       print(neap.run(function() return "again" end))]]
     assert.equal("false\ttrue\nfalse\ttext\nagain\n", out)
   end)
+
+  it("leaves objects behind that raise, instead of touching what was freed", function()
+    local out, err, status = stock [[
+      local neap = require "neap"
+      local left = {}
+      neap.run(function()
+        local net = require "neap.net"
+        left.scope = coroutine.wrap(function()
+          local d <close> = neap.deadline(5)
+          left.deadline = d
+          coroutine.yield()
+        end)
+        left.scope()
+        left.group = coroutine.wrap(function()
+          neap.group(function(g)
+            g:spawn(neap.sleep, 10)
+            coroutine.yield()
+          end)
+        end)
+        left.group()
+        left.stream = net.pair()
+        left.listener = net.listen "127.0.0.1:0"
+        neap.spawn(function() end)
+      end)
+      print(pcall(left.scope))
+      print(pcall(left.deadline.remaining, left.deadline))
+      print(pcall(left.group))
+      print(pcall(left.stream.read, left.stream))
+      print(pcall(left.listener.accept, left.listener))
+      print(left.stream:close(), left.listener:close())
+      left = nil
+      collectgarbage()
+      collectgarbage()
+      print(neap.run(function() return "again" end))]]
+    assert.equal("", err)
+    assert.equal(0, status)
+    assert.matches("^true\nfalse\tno neap runtime in this Lua state\nfalse\t[^\n]*its runtime has ended\n" ..
+      "false\t[^\n]*no neap runtime[^\n]*\nfalse\t[^\n]*no neap runtime[^\n]*\ntrue\ttrue\nagain\n$",
+      (out:gsub("script.lua:%d+: ", "")))
+  end)
 end)

@@ -180,6 +180,34 @@ describe("a handler's error", function()
   end)
 end)
 
+describe("a handler that is cancelled", function()
+  local current = require("neap.task.core").current
+
+  it("concerns no other connection, though it ends without a wait and has a task", function()
+    local s <close> = net.serve("tcp://127.0.0.1:0", { log = quiet }, function(c)
+      neap.spawn(neap.sleep, 10)
+      if c:read() == "cancel" then current():cancel() end
+      c:write "bye\n"
+      error "ends the task too"
+    end)
+    for _, line in ipairs { "cancel\n", "on\n" } do
+      assert.equal("bye\n", (helper.run(nc(s, "-N"), { stdin = line })))
+    end
+    assert.equal(0, s.connections)
+  end)
+
+  it("is closed with its connection when it goes on all the same", function()
+    local s = net.serve("tcp://127.0.0.1:0", function(c)
+      while true do pcall(c.read, c) end
+    end)
+    local c <close> = assert(net.connect(s.address))
+    helper.wait_until(function() return s.connections == 1 end)
+    assert.equal(1, s:stop(0))
+    assert.equal(0, s.connections)
+    assert.equal("", c:read "a")
+  end)
+end)
+
 describe("limits of serve", function()
   it("hold connections past max_connections in the backlog", function()
     local most, now = 0, 0

@@ -35,6 +35,7 @@ static int k_told(lua_State *L, int status, lua_KContext ctx) {
 /* The server's function gets the connection, and the error with its traceback: so it is delivered. */
 static int tell(lua_State *L, np_task *t) {
   int err = lua_gettop(L), nargs = 1;
+  t->on_end = NULL; /* told once, whatever happens now */
   luaL_checkstack(L, 8, NULL);
   lua_rawgetp(L, LUA_REGISTRYINDEX, t->home);
   lua_getiuservalue(L, -1, NP_GROUP_CONNECTION_END);
@@ -70,6 +71,8 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
 
 static int on_end(lua_State *L, np_task *t) {
   np_group *g = own_group(t);
+  np_node *last = g ? &g->scope.node : &t->root.node;
+  while (t->scopes.next != last) np_node_remove(t->scopes.next); /* deadlines that the body left open */
   if (!g) return tell(L, t);
   np_scope_close(&g->scope);
   bool by_group = g->scope.stage != NP_CALM && t->outcome == NP_RAISED && np_is_cancelled(L, -1);
@@ -77,6 +80,30 @@ static int on_end(lua_State *L, np_task *t) {
   if (t->outcome != NP_RETURNED) np_group_cancel(g);
   t->woken = 0;
   return k_children(L, LUA_OK, (lua_KContext)g);
+}
+
+/* Stack: task, connection, then nothing or the error. */
+static int tell_lost(lua_State *L) {
+  np_task *t = lua_touserdata(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, t->home);
+  lua_getiuservalue(L, -1, NP_GROUP_CONNECTION_END);
+  lua_replace(L, 1);
+  lua_pop(L, 1);
+  if (lua_gettop(L) == 3) lua_pushliteral(L, "");
+  lua_call(L, lua_gettop(L) - 1, 0);
+  return 0;
+}
+
+bool np_connection_lost(lua_State *L, np_task *t, int err) {
+  if (t->on_end != on_end) return false;
+  t->on_end = NULL;
+  lua_pushcfunction(L, tell_lost);
+  np_push_task(L, t);
+  lua_getiuservalue(L, -1, NP_TASK_RESULT);
+  if (err) lua_pushvalue(L, err);
+  bool told = lua_pcall(L, err ? 3 : 2, 0, 0) == LUA_OK;
+  if (!told) lua_pop(L, 1);
+  return told;
 }
 
 /* g:connection(handler, conn): a task that runs handler(conn) and then the group's end function. */

@@ -119,9 +119,20 @@ static const np_waitkind children_wait = {"the tasks of its group", false, child
 static const np_waitkind children_end = {"the cancelled tasks of its group", false, children_abort,
                                          NULL, true};
 
+/* A cancellation that came before this wait must not raise out of it: the group's tasks would outlive it. */
+static void look_for_cancellation(np_task *t, np_group *g) {
+  uint64_t next;
+  if (np_scopes_verdict(t, NP_NEVER, &next, &t->by) != NP_WOKEN_CANCEL) return;
+  if (t->by->stage != NP_REQUESTED) return; /* np_wait counts those that were swallowed */
+  t->woken = NP_WOKEN_CANCEL;
+  np_group_interrupted(t, g);
+}
+
 int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k) {
+  np_task *t = np_task_of(L);
+  if (!g->ended_by) look_for_cancellation(t, g);
   g->owner_waits = true;
-  np_group_adopt(g, np_task_of(L));
+  np_group_adopt(g, t);
   return np_wait(L, g->ended_by ? &children_end : &children_wait, g, NP_NEVER, ctx, k);
 }
 
@@ -164,12 +175,15 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
 static int k_group(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   np_group *g = lua_touserdata(L, 1);
+  if (!np_task_of(L)) return luaL_error(L, "group: its runtime has ended"); /* a generator that was left over */
   np_scope_close(&g->scope);
   if (status != LUA_OK && status != LUA_YIELD) {
     bool by_us = g->scope.stage != NP_CALM && np_is_cancelled(L, -1);
     g->body_cancelled = by_us;
     if (!by_us) {
       g->body_failed = !g->failed;
+      lua_pushvalue(L, 1); /* its task may have ended and forgotten it */
+      lua_rawsetp(L, LUA_REGISTRYINDEX, g);
       np_stitch_push(L, -1);
       np_group_fail(L, g);
     }

@@ -198,6 +198,7 @@ static int shut_state(lua_State *L) {
   lua_settop(L, 0);
   lua_gc(L, LUA_GCCOLLECT); /* objects of this runtime that were not closed go before their loop */
   lua_gc(L, LUA_GCCOLLECT);
+  np_scopes_orphan(L);
   return 0;
 }
 

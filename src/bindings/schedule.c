@@ -226,7 +226,7 @@ static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
   int anchor = t->anchor;
   np_push_task(L, t);
   lua_xmove(T, L, 1);
-  t->outcome = NP_RAISED;
+  t->outcome = np_connection_lost(L, t, lua_gettop(L)) ? NP_RETURNED : NP_RAISED;
   t->nresults = 1;
   lua_setiuservalue(L, -2, NP_TASK_RESULT);
   lua_pushnil(L); /* no traceback: it would need memory */
@@ -269,6 +269,7 @@ void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
   while (t->depth > 0) close_coroutine(t->chain[--t->depth]);
   close_coroutine(T);
   rt->closing--;
+  np_connection_lost(L, t, 0);
   t->outcome = NP_WAS_CANCELLED;
   t->nresults = 1;
   np_push_cancelled(L);

@@ -175,7 +175,7 @@ void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co) {
     np_node_append(t->scopes.next, n);
     if (s->kind == NP_SCOPE_CANCEL) np_group_adopt(np_container(s, np_group, scope), t);
   }
-  t->rt->nparked--;
+  if (p->rt) p->rt->nparked--;
   p->rt = NULL;
   lua_pop(L, 1);
 }
@@ -189,12 +189,17 @@ void np_scopes_closed(lua_State *L, lua_State *co) {
   lua_call(L, 1, 0);
 }
 
+void np_scopes_orphan(lua_State *L) {
+  push_parked_table(L);
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) ((parked *)lua_touserdata(L, -1))->rt = NULL;
+  lua_pop(L, 1);
+}
+
 /* The Lua face. */
 
 typedef struct deadline {
   const np_type *type;
   np_scope scope;
-  np_loop *loop;
   int line; /* where it was opened, in the function that is user value 1 */
 } deadline;
 
@@ -223,14 +228,15 @@ static int deadline_close(lua_State *L) {
 static int deadline_remaining(lua_State *L) {
   deadline *d = np_check_object(L, 1, &np_scope_type);
   if (d->scope.at_ns == NP_NEVER) return 0;
-  uint64_t now = np_loop_now(d->loop);
+  uint64_t now = np_loop_now(np_loop_of(L));
   lua_pushnumber(L, now >= d->scope.at_ns ? 0 : (lua_Number)(d->scope.at_ns - now) / 1e9);
   return 1;
 }
 
 static int deadline_tostring(lua_State *L) {
   deadline *d = np_check_object(L, 1, &np_scope_type);
-  uint64_t now = np_loop_now(d->loop), at = d->scope.at_ns;
+  np_runtime *rt = np_runtime_find(L); /* it may have ended */
+  uint64_t at = d->scope.at_ns, now = rt ? np_loop_now(rt->loop) : at;
   const char *state = np_node_linked(&d->scope.node) ? "" : " closed";
   if (at == NP_NEVER) lua_pushfstring(L, "neap.deadline{never%s}", state);
   else
@@ -254,7 +260,6 @@ static deadline *open_scope(lua_State *L, np_scopekind kind, uint64_t at_ns) {
   if (!t) luaL_error(L, "deadlines and shields belong to a task");
   deadline *d = np_new_object(L, &np_scope_type, sizeof *d, 1);
   np_node_init(&d->scope.node);
-  d->loop = t->rt->loop;
   np_scope_open(L, t, &d->scope, kind, at_ns);
   return d;
 }

@@ -187,6 +187,9 @@ void np_group_forget(lua_State *L, np_group *g);    /* its tasks have ended */
 /* connection.c */
 extern const luaL_Reg np_connection_methods[]; /* of a group */
 np_group *np_own_group(lua_State *L, np_task *t); /* of a connection's task; made at its first spawn */
+/* A task that cannot tell its end itself (closed from outside, no memory): its server hears of it on the main state, with
+ * the error at err (0: none). Never raises. True: it is a connection's, and the error is delivered. */
+bool np_connection_lost(lua_State *L, np_task *t, int err);
 
 /* failure.c: the error value neap.cancelled, and the traceback kept beside an error while it travels */
 void np_push_cancelled(lua_State *L);
@@ -212,6 +215,7 @@ void np_scope_delivered(np_task *t);
 void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended);
 void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co);
 void np_scopes_closed(lua_State *L, lua_State *co);
+void np_scopes_orphan(lua_State *L); /* generators outlive the runtime in a borrowed state */
 int np_timeout_call(lua_State *L); /* neap.timeout */
 
 /* coroutine.c */
