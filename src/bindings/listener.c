@@ -78,9 +78,11 @@ static const char *push_first(lua_State *L, int idx) {
 static void on_event(void *owner, int what) {
   listener *l = owner;
   if (what == NP_LISTENER_STARVED) {
+    int lack = np_listener_lack(l->core);
     char buf[160];
     snprintf(buf, sizeof buf,
-             "neap: no descriptor is left to accept with; %llu connections were turned away so far",
+             "neap: no %s is left to accept with; %llu connections were turned away so far",
+             lack == -EMFILE || lack == -ENFILE ? "descriptor" : "memory",
              (unsigned long long)np_listener_shed(l->core));
     lua_warning(l->main, buf, 0);
     return;
@@ -182,6 +184,12 @@ static int k_accept(lua_State *L, int status, lua_KContext ctx) {
   if (!l->core) return accept_failed(L, l, NP_ECLOSED, ctx);
   if (woken < 0 && woken != -ETIMEDOUT) return accept_failed(L, l, woken, ctx);
   int r = np_listener_accept(l->core, woken < 0, &a);
+  if (r == 0) {
+    r = push_accepted(L, l, &a);
+    if (r == 0) l->streak = 0;
+    if (r == 0) return 1;
+    if (l->core && np_listener_refused(l->core, r)) r = -EAGAIN;
+  }
   if (r == -EAGAIN && woken == 0) {
     r = np_listener_wait(l->core);
     if (r < 0) return accept_failed(L, l, r, ctx);
@@ -189,11 +197,7 @@ static int k_accept(lua_State *L, int status, lua_KContext ctx) {
     const np_waitkind *kind = np_listener_mem_name(l->core) ? &accept_mem_wait : &accept_wait;
     return np_wait(L, kind, l, (uint64_t)lua_tointeger(L, 2), ctx, k_accept);
   }
-  if (r == 0) r = push_accepted(L, l, &a);
-  else if (r == -EAGAIN) r = woken;
-  if (r < 0) return accept_failed(L, l, r, ctx);
-  l->streak = 0;
-  return 1;
+  return accept_failed(L, l, r == -EAGAIN ? woken : r, ctx);
 }
 
 static int start_accept(lua_State *L, uint64_t deadline, lua_KContext ctx) {
@@ -341,6 +345,7 @@ static int sel_poll(lua_State *L, void *obj, int op, int at) {
   int r = np_listener_accept(l->core, false, &a);
   if (r == -EAGAIN) return NP_NOT_READY;
   if (r == 0) r = push_accepted(L, l, &a);
+  if (r < 0 && np_listener_refused(l->core, r)) return NP_NOT_READY;
   return r < 0 ? np_fail(L, r, "accept") : 1;
 }
 

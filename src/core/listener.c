@@ -46,7 +46,7 @@ struct np_listener {
   bool paused;  /* out of descriptors: `rest` resumes */
   int reserve;  /* a descriptor to give up at EMFILE; -1 while it could not be had back */
   np_timer rest;
-  bool to_tell;     /* NP_LISTENER_STARVED is due */
+  int lack;         /* why NP_LISTENER_STARVED is due: -EMFILE, -ENOMEM ...; 0: it is not */
   uint64_t told_ns; /* when it was last told; 0 never */
   uint64_t shed;
   char *name;            /* mem: without the scheme; NULL: sockets */
@@ -185,7 +185,7 @@ static void on_poll(np_poll *p, int events) {
   (void)events;
   lsock *k = np_container(p, lsock, poll);
   np_listener *s = k->listener;
-  if (!s->waiting) {
+  if (!s->waiting || s->paused) {
     np_poll_want(s->obj.loop, p, 0);
     return;
   }
@@ -193,6 +193,8 @@ static void on_poll(np_poll *p, int events) {
   k->left = k->batch;
   tell(s, NP_LISTENER_ACCEPT);
 }
+
+static int starved(np_listener *s, int code);
 
 static int watch(np_listener *s, lsock *k) {
   if (k->poll.fd >= 0) return np_poll_want(s->obj.loop, &k->poll, NP_READABLE);
@@ -204,6 +206,7 @@ int np_listener_wait(np_listener *s) {
   if (s->queued > 0) np_soon_add(s->obj.loop, &s->deliver);
   for (int i = 0; !s->paused && i < s->n; i++) {
     int r = watch(s, s->socks[i]);
+    if (r == -ENOMEM || r == -ENOSPC) r = starved(s, r);
     if (r < 0) return r;
   }
   return 0;
@@ -251,16 +254,25 @@ static void on_rest(np_timer *t) {
   if (s->waiting) np_listener_wait(s);
 }
 
-/* Nobody can be served: the backlog keeps the others while this rests.  Without memory for the
- * timer it goes on at once, which is no worse than the shortage itself. */
-static void pause_accepting(np_listener *s) {
+/* Nobody can be served: the backlog keeps the others while this rests, and that is said once a
+ * second.  Without memory for the timer it goes on at once, which is no worse than the shortage
+ * itself. */
+static int starved(np_listener *s, int code) {
   np_loop *l = s->obj.loop;
-  if (np_timer_set(l, &s->rest, np_loop_now(l) + NP_STARVED_PAUSE_MS * NP_MS) < 0) return;
+  uint64_t now = np_loop_now(l);
+  if (s->told_ns == 0 || now - s->told_ns >= NP_STARVED_TELL_MS * NP_MS) {
+    s->told_ns = now;
+    np_trace(l, "starved", &s->obj, code);
+    s->lack = code;
+    np_soon_add(l, &s->deliver);
+  }
+  if (np_timer_set(l, &s->rest, now + NP_STARVED_PAUSE_MS * NP_MS) < 0) return code;
   s->paused = true;
   for (int i = 0; i < s->n; i++) {
     s->socks[i]->left = 0;
-    np_poll_want(l, &s->socks[i]->poll, 0);
+    if (s->socks[i]->poll.fd >= 0) np_poll_want(l, &s->socks[i]->poll, 0);
   }
+  return 0;
 }
 
 static void shed_one(np_listener *s, lsock *k) {
@@ -276,22 +288,21 @@ static void shed_one(np_listener *s, lsock *k) {
 
 /* Out of descriptors.  A lingerer is owed less than a new client; when there is none, the oldest in
  * the backlog is turned away, so that it learns of it now instead of waiting for nothing. */
-static int starved(np_listener *s, lsock *k, int code, np_accepted *a) {
-  np_loop *l = s->obj.loop;
-  if (np_linger_shed(l)) {
+static int no_descriptor(np_listener *s, lsock *k, int code, np_accepted *a) {
+  if (np_linger_shed(s->obj.loop)) {
     a->fd = np_socket_accept(k->fd, &a->peer);
     if (a->fd >= 0) return 0;
   }
   shed_one(s, k);
-  pause_accepting(s);
-  uint64_t now = np_loop_now(l);
-  if (s->told_ns == 0 || now - s->told_ns >= NP_STARVED_TELL_MS * NP_MS) {
-    s->told_ns = now;
-    np_trace(l, "starved", &s->obj, code);
-    s->to_tell = true;
-    np_soon_add(l, &s->deliver);
-  }
+  starved(s, code);
   return -EAGAIN;
+}
+
+bool np_listener_refused(np_listener *s, int code) {
+  if (code != -ENOMEM && code != -ENOSPC && code != -ENOBUFS) return false;
+  s->shed++;
+  starved(s, code);
+  return true;
 }
 
 static int take_one(np_listener *s, lsock *k, np_accepted *a) {
@@ -303,9 +314,9 @@ static int take_one(np_listener *s, lsock *k, np_accepted *a) {
       if (k->left == 0) used_up(k);
       return 0;
     }
-    if (r == -EMFILE || r == -ENFILE) return starved(s, k, r, a);
+    if (r == -EMFILE || r == -ENFILE) return no_descriptor(s, k, r, a);
     if (r == -ENOBUFS || r == -ENOMEM) {
-      pause_accepting(s);
+      starved(s, r);
       return -EAGAIN;
     }
     if (is_transient(r)) continue;
@@ -358,10 +369,8 @@ int np_listener_add_mem(np_listener *s, const char *name, size_t len, int backlo
  */
 static void on_deliver(np_later *w) {
   np_listener *s = np_container(w, np_listener, deliver);
-  if (s->to_tell) {
-    s->to_tell = false;
-    tell(s, NP_LISTENER_STARVED);
-  }
+  if (s->lack) tell(s, NP_LISTENER_STARVED);
+  s->lack = 0;
   if (!s->waiting || s->queued == 0) return;
   s->waiting = false;
   tell(s, NP_LISTENER_ACCEPT);
@@ -396,4 +405,5 @@ int np_listener_fd(const np_listener *s, int i) {
 }
 const char *np_listener_mem_name(const np_listener *s) { return s->name; }
 uint64_t np_listener_shed(const np_listener *s) { return s->shed; }
+int np_listener_lack(const np_listener *s) { return s->lack; }
 np_object *np_listener_object(np_listener *s) { return &s->obj; }

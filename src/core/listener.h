@@ -25,7 +25,7 @@ enum {
 enum {
   NP_LISTENER_ACCEPT = 1, /* np_listener_accept is worth calling, up to np_listener_ready times */
   NP_LISTENER_STARVED =
-    2, /* out of descriptors: np_listener_shed connections were closed unserved so far */
+    2, /* out of np_listener_lack: np_listener_shed connections were closed unserved so far */
 };
 typedef void np_listener_fn(void *owner, int what);
 
@@ -60,6 +60,10 @@ typedef struct np_accepted {
  * the last event lets it expect a connection, or when `force`. */
 int np_listener_accept(np_listener *s, bool force, np_accepted *a);
 
+/* The connection that was just accepted could not be kept and is closed, for the reason `code`.
+ * True: that is a shortage, which was counted; accepting rests and goes on, as at EMFILE. */
+bool np_listener_refused(np_listener *s, int code);
+
 /* How many np_listener_accept are worth trying now. */
 int np_listener_ready(const np_listener *s);
 
@@ -76,7 +80,8 @@ int np_listener_take(np_listener *s, int i);
 int np_listener_count(const np_listener *s);            /* its sockets; 0 for mem: */
 int np_listener_fd(const np_listener *s, int i);        /* -1: no such socket */
 const char *np_listener_mem_name(const np_listener *s); /* NULL: sockets */
-uint64_t np_listener_shed(const np_listener *s); /* connections closed for want of descriptors */
+uint64_t np_listener_shed(const np_listener *s); /* connections closed unserved at a shortage */
+int np_listener_lack(const np_listener *s); /* of what, while NP_LISTENER_STARVED is told: a code */
 np_object *np_listener_object(np_listener *s);
 
 #endif

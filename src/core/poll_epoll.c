@@ -28,9 +28,10 @@ static uint32_t events_of(const np_poll *p) {
 static int control(np_loop *l, np_poll *p, int op) {
   struct epoll_event ev = {.events = events_of(p)};
   ev.data.u64 = (uint64_t)p->gen << 32 | (uint32_t)p->fd;
+  if (epoll_ctl(l->epfd, op, p->fd, &ev) < 0) return -errno;
   p->armed = p->want;
   if (!(p->flags & NP_POLL_LEVEL)) p->armed |= NP_READABLE;
-  return epoll_ctl(l->epfd, op, p->fd, &ev) < 0 ? -errno : 0;
+  return 0;
 }
 
 static int ep_open(np_loop *l) {
@@ -76,14 +77,14 @@ static int ep_want(np_loop *l, np_poll *p) {
     return control(l, p, EPOLL_CTL_MOD);
   }
   if (!p->want) { /* hang-ups cannot be masked: it has to leave the set */
+    if (p->impl && epoll_ctl(l->epfd, EPOLL_CTL_DEL, p->fd, NULL) < 0) return -errno;
     p->armed = 0;
-    if (p->impl) epoll_ctl(l->epfd, EPOLL_CTL_DEL, p->fd, NULL);
     p->impl = NULL;
     return 0;
   }
-  int op = p->impl ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-  p->impl = l;
-  return control(l, p, op);
+  int r = control(l, p, p->impl ? EPOLL_CTL_MOD : EPOLL_CTL_ADD);
+  if (r == 0) p->impl = l;
+  return r;
 }
 
 static void ep_remove(np_loop *l, np_poll *p, bool closing) {

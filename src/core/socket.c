@@ -157,12 +157,15 @@ int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from,
   int r = set_options(fd, opts, nopts, bad);
   if (r < 0) return fail(fd, r);
   if (from && (r = bind_at(fd, type, from, -1)) < 0) return fail(fd, r);
-  if (connect(fd, (const struct sockaddr *)&to->ss, to->len) == 0) return fd;
-  /* EINTR: the connect goes on by itself.  EAGAIN (AF_UNIX, backlog full) is a failure: no event
-   * would tell when to try again. */
-  if (errno != EINPROGRESS && errno != EINTR) return fail(fd, -errno);
-  *pending = true;
-  return fd;
+  /* After EINTR it may be under way: asking again tells (EALREADY, EISCONN). */
+  do r = connect(fd, (const struct sockaddr *)&to->ss, to->len) == 0 ? 0 : -errno;
+  while (r == -EINTR);
+  if (r == 0 || r == -EISCONN) return fd;
+  *pending = r == -EINPROGRESS || r == -EALREADY;
+  if (*pending) return fd;
+  /* EAGAIN is a failure: no event would tell when to try again.  On AF_UNIX the backlog is full;
+   * elsewhere it is a shortage of the kernel's (connect(2): the routing cache). */
+  return fail(fd, r == -EAGAIN && to->ss.ss_family != AF_UNIX ? -ENOBUFS : r);
 }
 
 int np_socket_join(int fd, const np_sockaddr *to) {
