@@ -1,4 +1,5 @@
--- Descriptors on streams: they arrive where they were sent, once, or are closed; none is lost and none leaks.
+-- Descriptors on streams: they arrive where they were sent, once, or are closed; none is lost and
+-- none leaks.
 
 local helper = require "spec.support.helper"
 local descriptor = require "neap.descriptor.core"
@@ -143,7 +144,8 @@ assert(count() == before, count() - before)
 a:close() b:close()
 ]]
     assert.equal(0, status, err)
-    assert.equal(1, select(2, err:gsub("descriptors on [^\n]* closed: a plain read passed them", "")), err)
+    assert.equal(1, select(2, err:gsub("descriptors on [^\n]* closed: a plain read passed them",
+      "")), err)
   end)
 
   it("bounds a flood", function()
@@ -177,7 +179,8 @@ a:close() b:close()
   end)
 
   it("reports once that the kernel dropped some, and keeps the bytes", function()
-    local out, err, status = helper.run(("ulimit -n 40; exec %s %s"):format(helper.quote(helper.neap),
+    local out, err, status = helper.run(("ulimit -n 40; exec %s %s"):format(
+      helper.quote(helper.neap),
       helper.write_file(helper.tmpdir() .. "/s.lua", [[
 local net = require "neap.net"
 local a, b = net.pair "unix"
@@ -211,7 +214,8 @@ fds[1]:close() a:close() b:close()
     if helper.hard then first, second = 600000, 20000 end -- a byte per system call
     local writer = neap.spawn(function() a:write(("w"):rep(first)) end)
     neap.yield()
-    local sender = neap.spawn(function() return a:send(("s"):rep(second), { fds = { file "late" } }) end)
+    local sender = neap.spawn(function() return a:send(("s"):rep(second),
+      { fds = { file "late" } }) end)
     neap.yield()
     assert.equal("ETIMEDOUT", select(3, a:send("not in time", { fds = { 0 }, timeout = 0.01 })))
     local text, got, len = {}, {}, 0

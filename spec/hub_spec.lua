@@ -1,4 +1,5 @@
--- net.hub: one message for many; who does not keep up costs a named number of bytes and nobody's time but by choice.
+-- net.hub: one message for many; who does not keep up costs a named number of bytes and nobody's
+-- time but by choice.
 
 local helper = require "spec.support.helper"
 local net = require "neap.net"
@@ -64,7 +65,8 @@ describe("hub", function()
 
   it("raises for wrong arguments", function()
     local hub = net.hub()
-    for _, f in ipairs { function() net.hub { policy = "maybe" } end, function() net.hub { polcy = "wait" } end,
+    for _, f in ipairs { function() net.hub { policy = "maybe" } end,
+      function() net.hub { polcy = "wait" } end,
       function() net.hub { limit = -1 } end, function() hub:add {} end, function() hub:send() end,
       function() hub:send("x", { except = 1 }) end } do
       assert.has_error(f)
@@ -88,7 +90,8 @@ describe("hub", function()
     assert.equal(1, #hub)
     assert.same({ true, "ENOBUFS" }, { waiter:join { timeout = 5 } })
     assert.equal("ENOBUFS", select(3, slow:write "x"))
-    assert.is_true(helper.wait_until(function() return got == n * #block end, 5), "the quick one misses something")
+    assert.is_true(helper.wait_until(function() return got == n * #block end, 5),
+      "the quick one misses something")
     quick:close()
     reader:join()
   end)

@@ -1,4 +1,5 @@
--- net.pipe: two streams become one way through, in C; nothing is lost, and whoever waits is told how it ended.
+-- net.pipe: two streams become one way through, in C; nothing is lost, and whoever waits is told
+-- how it ended.
 
 local helper = require "spec.support.helper"
 local net = require "neap.net"
@@ -65,7 +66,8 @@ for _, kind in ipairs { "unix", "mem" } do
     end)
 
     it("moves a lot both ways under the fault layer", function()
-      local client, server, task = between(kind, function(s) return net.fault(s, { seed = 5, cut = 9000, again = 0.3 }) end)
+      local client, server, task = between(kind, function(s) return net.fault(s, { seed = 5,
+        cut = 9000, again = 0.3 }) end)
       local text = ("0123456789abcdef"):rep(helper.hard and 1000 or 20000)
       local function talk(s)
         return neap.spawn(function()
@@ -81,10 +83,12 @@ for _, kind in ipairs { "unix", "mem" } do
       assert.same({ #text, #text, n = 2 }, result(task))
     end)
 
-    it("keeps others from the two streams meanwhile, and gives them back after a deadline", function()
+    it("keeps others from the two streams meanwhile, and gives them back after a deadline",
+      function()
       local client, server, task, a, b = between(kind, nil, { timeout = 0.03 })
       neap.yield()
-      for _, f in ipairs { function() a:read() end, function() b:write "x" end, function() a:flush() end, function() b:take() end,
+      for _, f in ipairs { function() a:read() end, function() b:write "x" end,
+        function() a:flush() end, function() b:take() end,
         function() net.pipe(a, b) end } do
         local ok, err = pcall(f)
         assert.is_false(ok)
@@ -144,7 +148,8 @@ describe("pipe", function()
     local dir = helper.tmpdir()
     local text = ("line of text\n"):rep(helper.hard and 1000 or 20000)
     helper.write_file(dir .. "/in", text)
-    local server = helper.start("exec socat -T 20 UNIX-LISTEN:" .. dir .. "/s,fork SYSTEM:'tr a-z A-Z'")
+    local server = helper.start("exec socat -T 20 UNIX-LISTEN:" .. dir
+      .. "/s,fork SYSTEM:'tr a-z A-Z'")
     assert(helper.wait_until(function() return net.connect("unix:" .. dir .. "/s") end)):close()
     local l <close> = assert(net.listen "tcp://127.0.0.1:0")
     local task = neap.spawn(function()

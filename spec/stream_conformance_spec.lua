@@ -1,4 +1,5 @@
--- Every transport, and every transport under the fault layer, passes the one suite of spec/stream/conformance.lua.
+-- Every transport, and every transport under the fault layer, passes the one suite of
+-- spec/stream/conformance.lua.
 
 local helper = require "spec.support.helper"
 local net = require "neap.net"
@@ -42,21 +43,25 @@ local kinds = {
   ["an AF_UNIX pair"] = { pair = function() return net.pair "unix" end, socket = true },
   ["TCP v4"] = { pair = through "tcp://127.0.0.1:0", socket = true, reset = true },
   ["TCP v6"] = { pair = through "tcp://[::1]:0", socket = true, reset = true },
-  ["an AF_UNIX path"] = { pair = through(function() return "unix:" .. helper.socket_path() end), socket = true },
+  ["an AF_UNIX path"] = { pair = through(function() return "unix:" .. helper.socket_path() end),
+    socket = true },
   ["an abstract AF_UNIX name"] = { pair = through(abstract), socket = true },
   ["a pipe"] = { pair = fifo, one_way = true, socket = true },
 }
-local names = { "mem", "an AF_UNIX pair", "TCP v4", "TCP v6", "an AF_UNIX path", "an abstract AF_UNIX name", "a pipe" }
+local names = { "mem", "an AF_UNIX pair", "TCP v4", "TCP v6", "an AF_UNIX path",
+  "an abstract AF_UNIX name", "a pipe" }
 
 for _, name in ipairs(names) do suite(name, kinds[name]) end
 
--- The layer hides the descriptor. Seeds: one that mostly cuts, one that mostly refuses, one that also waits.
+-- The layer hides the descriptor. Seeds: one that mostly cuts, one that mostly refuses, one that
+-- also waits.
 local faults = {
   { seed = 1, cut = 7 },
   { seed = 2, again = 0.6 },
   { seed = 3, cut = 4000, again = 0.3, delay = 0.0002 },
 }
--- All of them over memory, where a run is the same each time; one each over what the kernel has a say in.
+-- All of them over memory, where a run is the same each time; one each over what the kernel has a
+-- say in.
 for i, name in ipairs { "mem", "an AF_UNIX pair", "TCP v4", "a pipe" } do
   for _, f in ipairs(i == 1 and faults or { faults[i - 1] }) do
     local kind = {}
@@ -67,7 +72,8 @@ for i, name in ipairs { "mem", "an AF_UNIX pair", "TCP v4", "a pipe" } do
       local a, b = kinds[name].pair()
       a:option("send_buffer", 1 << 16) -- so that less makes a writer wait; not every kind has it
       b:option("receive_buffer", 1 << 16)
-      return net.fault(a, f), net.fault(b, { seed = f.seed + 100, cut = f.cut, again = f.again, delay = f.delay })
+      return net.fault(a, f), net.fault(b, { seed = f.seed + 100, cut = f.cut, again = f.again,
+        delay = f.delay })
     end
     suite(("fault: %d over %s"):format(f.seed, name), kind)
   end

@@ -1,22 +1,26 @@
--- neap.stream: what streams do beyond the C core: grammars, codecs written in Lua, sending messages.
+-- neap.stream: what streams do beyond the C core: grammars, codecs written in Lua, sending
+-- messages.
 --
--- Framing is the core's: it looks at each byte once. A grammar or a decoder in Lua looks at all bytes from the
--- beginning each time, so its attempts are bounded here: past TRY_ALWAYS bytes it is tried again when twice as many
--- are there, at the end, or when the peer has been silent for a while that grows with the cost of an attempt.
+-- Framing is the core's: it looks at each byte once. A grammar or a decoder in Lua looks at all
+-- bytes from the beginning each time, so its attempts are bounded here: past TRY_ALWAYS bytes it
+-- is tried again when twice as many are there, at the end, or when the peer has been silent for a
+-- while that grows with the cost of an attempt.
 
 local methods = require("neap.stream.core").methods
 
 -- Up to this many bytes an attempt costs less than the event that brings them.
 local TRY_ALWAYS = 4096
--- Silence before the next attempt, per byte: 64 KiB wait 4 ms, so attempts take a small part of the time.
+-- Silence before the next attempt, per byte: 64 KiB wait 4 ms, so attempts take a small part of
+-- the time.
 local PAUSE_S = 6e-8
 
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
 
-local function fail(self, what, text, code) return nil, ("%s %s: %s"):format(what, tostring(self), text), code end
+local function fail(self, what, text, code) return nil, ("%s %s: %s"):format(what, tostring(self),
+  text), code end
 
--- Calls attempt(bytes, at_end) until it gives something or the bytes are at an end; attempt returns true and how many
--- bytes it took, then its results; false: more are needed.
+-- Calls attempt(bytes, at_end) until it gives something or the bytes are at an end; attempt
+-- returns true and how many bytes it took, then its results; false: more are needed.
 local function attempts(self, what, max, opts, attempt)
   local limit = opts and opts.timeout or self.timeout
   local now = require("neap").now
@@ -51,13 +55,14 @@ local function attempts(self, what, max, opts, attempt)
   end
 end
 
---- Reads what an LPeg pattern matches from the first unread byte on, and takes it. The pattern has to end by itself
--- (`P"x"^0` matches any beginning of more x): it is tried on what is there, again as more comes, boundedly often, and a
--- match that reaches the last byte there counts. No match yet means more bytes are needed, until `max` or the end.
----@param pattern userdata an LPeg pattern; its captures are the results, the matched text if it has none
+--- Reads what an LPeg pattern matches from the first unread byte on, and takes it. The pattern has
+-- to end by itself (`P"x"^0` matches any beginning of more x): it is tried on what is there, again
+-- as more comes, boundedly often, and a match that reaches the last byte there counts. No match
+-- yet means more bytes are needed, until `max` or the end.
+---@param pattern userdata an LPeg pattern; the results are its captures, else the matched text
 ---@param max? integer bytes (line_max: 65536); past them EMSGSIZE, and the bytes stay
 ---@param opts? { timeout: number }
----@return any ... nil at the end; nil, message, code: EMSGSIZE, EPIPE (the end came and it does not match), ETIMEDOUT …
+---@return any ... nil at the end; nil, message, code: EMSGSIZE, EPIPE (the end), ETIMEDOUT
 function methods:match(pattern, max, opts)
   local lpeg = require "lpeg"
   if lpeg.type(pattern) ~= "pattern" then
@@ -90,8 +95,8 @@ local function decoded(self, codec)
 end
 
 --- Iterates over messages. A codec of neap.codec is matched in C as bytes arrive; any table with
--- `decode(self, bytes, pos, eof)` (see neap.Codec) serves too. Ends at the end of the stream and when our side closes
--- it; raises everything else.
+-- `decode(self, bytes, pos, eof)` (see neap.Codec) serves too. Ends at the end of the stream and
+-- when our side closes it; raises everything else.
 ---@param codec neap.Codec|table
 ---@return fun(): any, ...
 function methods:messages(codec)

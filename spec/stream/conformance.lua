@@ -1,4 +1,5 @@
--- What every stream promises, whatever moves its bytes. Nothing here knows the transport but by a few words about it:
+-- What every stream promises, whatever moves its bytes. Nothing here knows the transport but by a
+-- few words about it:
 --
 --   conformance(name, {
 --     pair = function() return a, b end,  -- two connected streams; both are closed by the suite
@@ -72,8 +73,10 @@ return function(name, kind)
 
     describe("reads as a file does", function()
       local texts = {
-        "", "\n", "one", "one\n", "one\ntwo", "one\n\ntwo\n", "a\0b\nc\0\n", "  42 0x1F -1.5e3\n7 end", "12abc 1e+ x",
-        ("x"):rep(300) .. "\ny", "0x\n", "99999999999999999999 1", "\r\n\r\n", "-", "nan", "  ", ".5 5.",
+        "", "\n", "one", "one\n", "one\ntwo", "one\n\ntwo\n", "a\0b\nc\0\n",
+          "  42 0x1F -1.5e3\n7 end", "12abc 1e+ x",
+        ("x"):rep(300) .. "\ny", "0x\n", "99999999999999999999 1", "\r\n\r\n", "-", "nan", "  ",
+          ".5 5.",
       }
       local formats = { "l", "L", "a", "n", 0, 1, 3, 1000, "*l" }
 
@@ -147,8 +150,10 @@ return function(name, kind)
     end)
 
     it("unpacks records", function()
-      local b = fed(string.pack(">I2 s1 s2 s4 z i4 d", 7, "one", "two", "four", "zero", -5, 0.25) .. "\1\2")
-      assert.same({ 7, "one", "two", "four", "zero", -5, 0.25, n = 7 }, pack_of(b.unpack, b, ">I2 s1 s2 s4 z i4 d"))
+      local b = fed(string.pack(">I2 s1 s2 s4 z i4 d", 7, "one", "two", "four", "zero", -5, 0.25)
+        .. "\1\2")
+      assert.same({ 7, "one", "two", "four", "zero", -5, 0.25, n = 7 }, pack_of(b.unpack, b,
+        ">I2 s1 s2 s4 z i4 d"))
       local v, message, code = b:unpack ">I4"
       assert.is_nil(v)
       assert.equal("EPIPE", code)
@@ -201,9 +206,11 @@ return function(name, kind)
     end)
 
     it("gives the same frames however the bytes are cut", function()
-      local text = "line one\r\nn: -12.5e1 |" .. string.pack(">s2", "rec\0ord") .. "*1\r\n$4\r\nPING\r\n" .. "end"
+      local text = "line one\r\nn: -12.5e1 |" .. string.pack(">s2", "rec\0ord")
+        .. "*1\r\n$4\r\nPING\r\n" .. "end"
       local function frames(b)
-        return { b:read(), b:read_until ":", b:read "n", b:read_until "|", b:unpack ">s2", b:read(codec.resp())[1], b:read(1),
+        return { b:read(), b:read_until ":", b:read "n", b:read_until "|", b:unpack ">s2",
+          b:read(codec.resp())[1], b:read(1),
           b:peek(2), b:read "a" }
       end
       local wanted = frames((fed(text)))
@@ -238,7 +245,8 @@ return function(name, kind)
       local size = (256 << 10) // slow
       run(size // 8)
       local small, large = run(size // 8), run(size)
-      assert.is_true(large < 40 * small + 0.05, ("%g s for an eighth, %g s for all"):format(small, large))
+      assert.is_true(large < 40 * small + 0.05, ("%g s for an eighth, %g s for all"):format(small,
+        large))
     end)
 
     -- ---- limits ----
@@ -266,13 +274,17 @@ return function(name, kind)
 
     it("raises for wrong arguments and takes nothing", function()
       local b, a = fed "kept\n"
-      for _, bad in ipairs { function() b:read "q" end, function() b:read(-1) end, function() b:read(1.5) end, function() b:read("l", {}, 1) end,
-        function() b:read({ timeout = "x" }) end, function() b:read({ tiemout = 1 }) end, function() b:lines "q" end,
-        function() a:write({}, "x") end, function() a:write(nil) end, function() b:peek(-1) end, function() b:messages "l" end,
+      for _, bad in ipairs { function() b:read "q" end, function() b:read(-1) end,
+        function() b:read(1.5) end, function() b:read("l", {}, 1) end,
+        function() b:read({ timeout = "x" }) end, function() b:read({ tiemout = 1 }) end,
+          function() b:lines "q" end,
+        function() a:write({}, "x") end, function() a:write(nil) end, function() b:peek(-1) end,
+          function() b:messages "l" end,
         function() b:read_until() end, function() a.write({}) end } do
         assert.has_error(bad)
       end
-      assert.has_error(function() b:read("l", { tiemout = 1 }) end, "bad argument #2 to 'read' (unknown option 'tiemout' (known: timeout))")
+      assert.has_error(function() b:read("l", { tiemout = 1 }) end,
+        "bad argument #2 to 'read' (unknown option 'tiemout' (known: timeout))")
       assert.equal("kept", b:read())
     end)
 
@@ -281,9 +293,12 @@ return function(name, kind)
     it("loses nothing when time runs out", function()
       local a, b = pair()
       a:write("par"):flush()
-      for _, read in ipairs { function() return b:read { timeout = 0.002 } end, function() return b:read(5, { timeout = 0.002 }) end,
-        function() return b:read("a", { timeout = 0 }) end, function() return b:read_until("|", { timeout = 0.002 }) end,
-        function() return b:unpack("s1", { timeout = 0.002 }) end, function() return neap.timeout(0.002, b.read, b) end } do
+      for _, read in ipairs { function() return b:read { timeout = 0.002 } end, function()
+        return b:read(5, { timeout = 0.002 }) end,
+        function() return b:read("a", { timeout = 0 }) end, function() return b:read_until("|",
+          { timeout = 0.002 }) end,
+        function() return b:unpack("s1", { timeout = 0.002 }) end, function()
+          return neap.timeout(0.002, b.read, b) end } do
         local v, message, code = read()
         assert.is_nil(v)
         assert.truthy(message:find "timed out")
@@ -345,7 +360,8 @@ return function(name, kind)
       end
     end)
 
-    it("refuses a second reader, also while the first has been woken and did not run yet", function()
+    it("refuses a second reader, also while the first has been woken and did not run yet",
+      function()
       local a, b = pair()
       local first = later(function() return b:read() end)
       turns()
@@ -456,7 +472,8 @@ return function(name, kind)
         a:shutdown()
         return sent
       end)
-      helper.wait_until(function() return sent == 4096 * (4096 // slow) or tostring(task):find "write" and stuck(a) end, 5)
+      helper.wait_until(function() return sent == 4096 * (4096 // slow)
+        or tostring(task):find "write" and stuck(a) end, 5)
       local before = sent
       turns(20)
       if before < 4096 * (4096 // slow) then
@@ -495,7 +512,8 @@ return function(name, kind)
       assert.is_true(#b:recv() > 0)
     end)
 
-    it("is broken by a cancellation that ends a waiting write, and tells those behind it", function()
+    it("is broken by a cancellation that ends a waiting write, and tells those behind it",
+      function()
       local a = pair()
       local _, task = later(function() a:write(("x"):rep(8 << 20)) end)
       turns()
@@ -527,7 +545,8 @@ return function(name, kind)
     it("sends what a task wrote when the task waits", function()
       local a, b = pair()
       for _ = 1, 10 do a:write "x" end
-      if not helper.hard then assert.equal(10, a.unsent_bytes) end -- there a task gives way more often
+      -- there a task gives way more often
+      if not helper.hard then assert.equal(10, a.unsent_bytes) end
       assert.equal(("x"):rep(10), b:read(10))
       assert.equal(0, a.unsent_bytes)
     end)
@@ -554,8 +573,10 @@ return function(name, kind)
     it("wakes every kind of waiter when it is closed", function()
       local closed = { nil, "closed", "ECANCELED", n = 3 }
       local readers = {
-        function(s) return s:read() end, function(s) return s:read("n", "l") end, function(s) return s:recv() end,
-        function(s) return s:read_until "x" end, function(s) return s:unpack ">s4" end, function(s) return s:peek(3) end,
+        function(s) return s:read() end, function(s) return s:read("n", "l") end, function(s)
+          return s:recv() end,
+        function(s) return s:read_until "x" end, function(s) return s:unpack ">s4" end, function(s)
+          return s:peek(3) end,
         function(s) return s:read(codec.resp()) end,
       }
       for _, f in ipairs(readers) do
@@ -568,14 +589,16 @@ return function(name, kind)
       end
       local a = pair()
       local waiters = {}
-      for i, f in ipairs { function() return a:write(("x"):rep(8 << 20)) end, function() return a:write "turn" end,
+      for i, f in ipairs { function() return a:write(("x"):rep(8 << 20)) end, function()
+        return a:write "turn" end,
         function() return a:flush() end } do
         waiters[i] = later(function() return table.pack(f()) end)
         turns()
       end
       assert.is_true(a:close())
       for i = 1, 3 do assert.same(closed, waiters[i]()) end
-      for _, f in ipairs { "write", "flush", "shutdown" } do assert.same(closed, pack_of(a[f], a)) end
+      for _, f in ipairs { "write", "flush", "shutdown" } do assert.same(closed, pack_of(a[f],
+        a)) end
       assert.is_true(a:close())
       assert.is_true(a:abort())
       assert.equal("neap.stream{closed}", tostring(a))

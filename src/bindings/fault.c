@@ -22,7 +22,8 @@ static double fraction(lua_State *L, int idx, const char *key) {
 
 static const char *const known[] = {"seed", "cut", "again", "delay", "reset_after", NULL};
 
-/* put(stream[, {seed = 0, cut = 0, again = 0, delay = 0, reset_after = 0}]): the stream, with the layer on it.
+/* put(stream[, {seed = 0, cut = 0, again = 0, delay = 0, reset_after = 0}]): the stream, with the
+ * layer on it.
  *   seed         integer; the same one gives the same faults for the same calls
  *   cut          bytes: reads and writes are of 1 .. cut bytes
  *   again        0 ..< 1: how often a direction that is ready pretends not to be

@@ -1,5 +1,6 @@
-/* neap.hub.core: hub(options), one message for many streams.  The bytes exist once and are counted; each member's queue
- * is flushed when the sending task's slice ends.  A policy says what happens to a member that does not keep up. */
+/* neap.hub.core: hub(options), one message for many streams.  The bytes exist once and are
+ * counted; each member's queue is flushed when the sending task's slice ends.  A policy says what
+ * happens to a member that does not keep up. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,7 +66,8 @@ static void prune(lua_State *L, hub *h) {
   }
 }
 
-/* add(stream): the hub. A stream is a member once; it stays its owner's, who reads, writes and closes it. */
+/* add(stream): the hub. A stream is a member once; it stays its owner's, who reads, writes and
+ * closes it. */
 static int f_add(lua_State *L) {
   hub *h = self(L);
   stream *u = np_check_object(L, 2, &np_stream_type);
@@ -167,8 +169,9 @@ static int k_send(lua_State *L, int status, lua_KContext by) {
 
 static const char *const send_options[] = {"timeout", "except", NULL};
 
-/* send(text[, {except = stream, timeout = s}]): how many members it was queued for.  Whole messages, in the same order for
- * all.  Policy "wait": waits before it queues for anybody; past the deadline nobody got it: nil, message, ETIMEDOUT. */
+/* send(text[, {except = stream, timeout = s}]): how many members it was queued for.  Whole
+ * messages, in the same order for all.  Policy "wait": waits before it queues for anybody; past
+ * the deadline nobody got it: nil, message, ETIMEDOUT. */
 static int f_send(lua_State *L) {
   hub *h = self(L);
   luaL_checkstring(L, AT_TEXT);
@@ -218,7 +221,8 @@ static int f_members(lua_State *L) {
   return 1;
 }
 
-/* stats(): { members, sent, dropped, disconnected }: messages sent; not queued for a slow member; members cut off. */
+/* stats(): { members, sent, dropped, disconnected }: messages sent; not queued for a slow member;
+ * members cut off. */
 static int f_stats(lua_State *L) {
   hub *h = self(L);
   lua_settop(L, 1);
@@ -259,9 +263,10 @@ static policy check_policy(lua_State *L) {
 
 static const char *const known[] = {"policy", "limit", "timeout", NULL};
 
-/* hub([{policy = "disconnect", limit = 262144, timeout = s}]): a member whose queue holds more than `limit` bytes when a
- * message comes is slow: "wait" holds the sender, "drop" leaves the message out for it, "disconnect" fails its stream
- * with ENOBUFS.  So a member costs at most limit and one message. */
+/* hub([{policy = "disconnect", limit = 262144, timeout = s}]): a member whose queue holds more
+ * than `limit` bytes when a message comes is slow: "wait" holds the sender, "drop" leaves the
+ * message out for it, "disconnect" fails its stream with ENOBUFS.  So a member costs at most limit
+ * and one message. */
 static int f_hub(lua_State *L) {
   np_check_options(L, 1, known);
   policy p = check_policy(L);

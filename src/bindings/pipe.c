@@ -90,10 +90,11 @@ static void push_piping(lua_State *L, stream *a, stream *b) {
 
 static const char *const known[] = {"timeout", NULL};
 
-/* pipe(a, b[, {timeout = s}]): copies a to b and b to a until both have ended, passing each end on as a half-close, with
- * the back-pressure of the slower side: the bytes from a to b, and from b to a.  nil, message, code and then the bytes: a
- * failure of either side, ETIMEDOUT (both streams can be used on), ECANCELED (one was closed). Closes neither.
- * Raises if another task uses one of them. */
+/* pipe(a, b[, {timeout = s}]): copies a to b and b to a until both have ended, passing each end on
+ * as a half-close, with the back-pressure of the slower side: the bytes from a to b, and from b to
+ * a.  nil, message, code and then the bytes: a failure of either side, ETIMEDOUT (both streams can
+ * be used on), ECANCELED (one was closed). Closes neither. Raises if another task uses one of
+ * them. */
 static int f_pipe(lua_State *L) {
   stream *a = np_check_object(L, AT_A, &np_stream_type),
          *b = np_check_object(L, AT_B, &np_stream_type);

@@ -1,4 +1,5 @@
-/* The fault layer (see fault.h).  Bytes that were unread when it came are kept here and given first. */
+/* The fault layer (see fault.h).  Bytes that were unread when it came are kept here and given
+ * first. */
 #include "core/fault.h"
 
 #include <stdlib.h>
@@ -221,7 +222,8 @@ int np_fault_put(np_stream *s, const np_faults *f) {
   fault *x = calloc(1, sizeof *x);
   if (!x) return -ENOMEM;
   x->below = np_stream_transport(s);
-  /* Descriptors lie at positions of the bytes: where these may come, unread bytes stay where they are. */
+  /* Descriptors lie at positions of the bytes: where these may come, unread bytes stay where they
+   * are. */
   if (!np_transport_fdq(x->below) && take_unread(x, s) < 0) {
     free(x);
     return -ENOMEM;

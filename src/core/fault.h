@@ -1,7 +1,7 @@
 /* The fault layer: a transport over any transport that cuts, delays and refuses, driven by a seed.
  *
- * It loses, reorders and changes nothing: whatever sits above has to behave the same with it.  It proves that streams
- * can be layered, and finds code that trusts in how bytes are split. */
+ * It loses, reorders and changes nothing: whatever sits above has to behave the same with it.  It
+ * proves that streams can be layered, and finds code that trusts in how bytes are split. */
 #ifndef NP_FAULT_H
 #define NP_FAULT_H
 

@@ -71,7 +71,8 @@ static int uv_want(np_loop *l, np_poll *p) {
 static int uv_add(np_loop *l, np_poll *p) {
   uvwatch *w = calloc(1, sizeof *w);
   if (!w) return -ENOMEM;
-  /* uv_poll_init makes the descriptor non-blocking: not those in use by others in the mode they came in */
+  /* uv_poll_init makes the descriptor non-blocking: not those in use by others in the mode they
+   * came in */
   int mode = p->flags & NP_POLL_LEVEL ? fcntl(p->fd, F_GETFL) : -1;
   int r = uv_poll_init(&l->uv, &w->handle, p->fd);
   if (r < 0) {

@@ -113,8 +113,9 @@ size_t np_stream_in(const np_stream *s);  /* unread bytes here */
 size_t np_stream_out(const np_stream *s); /* queued bytes */
 uint64_t np_stream_total_in(const np_stream *s);
 uint64_t np_stream_total_out(const np_stream *s);
-int np_stream_pass_fd(np_stream *s);          /* the same, to be given to another process too: see np_transport_pass */
-int np_stream_fd(const np_stream *s);      /* -1: none */
+int np_stream_fd(const np_stream *s); /* -1: none */
+/* The same, to be given to another process too: see np_transport_pass. */
+int np_stream_pass_fd(np_stream *s);
 bool np_stream_inside(const np_stream *s); /* no event from outside this process concerns it */
 np_loop *np_stream_loop(const np_stream *s);
 np_object *np_stream_object(np_stream *s);

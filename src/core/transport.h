@@ -86,8 +86,8 @@ int np_fdkind_of(int fd, np_fdkind *out);
 /* Assumes ownership of fd, also on failure. */
 int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **out);
 
-/* The descriptor is about to be given to another process as well: closing ours must not end the connection (no FIN, no
- * RST, no lingering). */
+/* The descriptor is about to be given to another process as well: closing ours must not end the
+ * connection (no FIN, no RST, no lingering). */
 static inline void np_transport_pass(np_transport *t) {
   if (t->ops->pass) t->ops->pass(t);
 }

@@ -215,13 +215,14 @@ net.pipe = require("neap.pipe.core").pipe
 ---@class neap.hub
 ---@field add fun(self: neap.hub, stream: neap.stream): neap.hub
 ---@field remove fun(self: neap.hub, stream: neap.stream): neap.hub
----@field send fun(self: neap.hub, text: string, opts?: { except?: neap.stream, timeout?: number }): integer
+---@field send fun(self: neap.hub, text: string, opts?: table): integer queued for so many;
+--- opts: except (a stream), timeout
 ---@field members fun(self: neap.hub): neap.stream[]
----@field stats fun(self: neap.hub): { members: integer, sent: integer, dropped: integer, disconnected: integer }
+---@field stats fun(self: neap.hub): table members, sent, dropped, disconnected
 
 --- One message for many streams: its bytes exist once, all get it in the same order, closed members
--- leave by themselves. `disconnect` fails a slow member's stream with ENOBUFS, `drop` leaves messages
--- out for it, `wait` holds the sender before anybody gets the message.
+-- leave by themselves. `disconnect` fails a slow member's stream with ENOBUFS, `drop` leaves
+-- messages out for it, `wait` holds the sender before anybody gets the message.
 ---@param opts? neap.net.hub_options
 ---@return neap.hub
 net.hub = require("neap.hub.core").hub
