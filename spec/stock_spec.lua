@@ -132,15 +132,15 @@ local programs = {
   { "exit false", [[io.write("bye") os.exit(false)]] },
   { "exit 0 with close", [[local x <close> = setmetatable({}, { __close = function() print("closed") end })
     setmetatable({}, { __gc = function() print("collected") end }) os.exit(0, true)]] },
-  { "exit without close", [[setmetatable({}, { __gc = function() print("collected") end }) os.exit(5)]] },
+  { "exit without close", [[kept = setmetatable({}, { __gc = function() print("collected") end }) os.exit(5)]] },
   { "exit in a coroutine", [[coroutine.wrap(function() print("in") os.exit(4) end)()]] },
   { "exit in pcall", [[print(pcall(os.exit, 6)) print("not here")]] },
   { "exit with a float", [[os.exit(7.0)]] },
   { "exit with a bad value", [[os.exit("x")]] },
   { "exit with output pending", [[io.stdout:setvbuf("full") io.write(("x"):rep(100000)) os.exit(0)]] },
   { "exit wraps", [[os.exit(256 + 9)]] },
-  { "collected at the end", [[setmetatable({}, { __gc = function() print("collected") end }) print("end")]] },
-  { "collected after an error", [[setmetatable({}, { __gc = function() print("collected") end }) error("x")]] },
+  { "collected at the end", [[kept = setmetatable({}, { __gc = function() print("collected") end }) print("end")]] },
+  { "collected after an error", [[kept = setmetatable({}, { __gc = function() print("collected") end }) error("x")]] },
   { "closed at the end", [[local a <close> = setmetatable({}, { __close = function() print("a") end })
     local b <close> = setmetatable({}, { __close = function() print("b") end }) print("body")]] },
   { "a return value", [[return 5]] },
