@@ -148,6 +148,9 @@ $B/fuzz/%: spec/fuzz/%.c $B/libcore.a
 	@mkdir -p $(@D)
 	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/libcore.a $(UV_LIBS) -lpthread
 
+docs: all ## write docs/reference.md from the annotations beside the code
+	@$B/neap scripts/reference.lua docs/reference.md
+
 bench: deps ## a few minutes: the headline rows beside the installed peers, into docs/
 	@$(MAKE) --no-print-directory all
 	@bench/run.sh headline && bench/run.sh publish
@@ -185,6 +188,6 @@ clean: ## remove every build directory
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-.PHONY: all objects libs deps deps-test run specs test asan hard tidy format fuzz fuzz-run bench bench-all bench-peers install uninstall clean help
+.PHONY: all objects libs deps deps-test run specs test asan hard tidy format fuzz fuzz-run docs bench bench-all bench-peers install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -6,6 +6,7 @@
 -- is tried again when twice as many are there, at the end, or when the peer has been silent for a
 -- while that grows with the cost of an attempt.
 
+---@class neap.stream
 local methods = require("neap.stream.core").methods
 
 -- Up to this many bytes an attempt costs less than the event that brings them.

@@ -58,8 +58,9 @@ end
 -- The first error cancels the others and is raised when they have ended. When a deadline scope of
 -- the caller expires, all are cancelled and awaited, and the result is the failure.
 ---@param ... function
----@return any ... the first result of each, in the order of the arguments
----@return nil, string message, string code past a deadline: "ETIMEDOUT"
+---@return any ... the first result of each, in the order of the arguments; nil past a deadline
+---@return string? message
+---@return string? code "ETIMEDOUT"
 function structured.all(...)
   local fs = check_functions("all", 0, ...)
   if fs.n == 0 then return end
@@ -75,8 +76,9 @@ end
 -- An error, if it comes first, cancels the others and is raised. When a deadline scope of the
 -- caller expires, all are cancelled and awaited, and the result is the failure.
 ---@param ... function at least one
----@return any ... all results of the function that ended first
----@return nil, string message, string code past a deadline: "ETIMEDOUT"
+---@return any ... all results of the function that ended first; nil past a deadline
+---@return string? message
+---@return string? code "ETIMEDOUT"
 function structured.race(...)
   local fs = check_functions("race", 1, ...)
   local first

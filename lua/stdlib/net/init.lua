@@ -130,7 +130,7 @@ end)
 
 ---@class neap.net.datagram_options
 ---@field connect? neap.address the peer; send then needs no address, and only its messages come
----@field info? boolean recv's third result: truncated, to, ifindex, ttl, credentials
+---@field info? boolean what recv's `info` tells is noted from the first message on
 ---@field mode? integer permissions of an AF_UNIX path
 ---@field timeout? number default of each wait, seconds; none
 ---@field broadcast? boolean any socket option (see stream:option)
@@ -211,14 +211,6 @@ net.pipe = require("neap.pipe.core").pipe
 ---@field policy? "wait"|"drop"|"disconnect" for members that do not keep up; "disconnect"
 ---@field limit? integer a member is slow when more bytes than this are queued for it; 262144
 ---@field timeout? number seconds send waits under "wait"; no limit
-
----@class neap.hub
----@field add fun(self: neap.hub, stream: neap.stream): neap.hub
----@field remove fun(self: neap.hub, stream: neap.stream): neap.hub
----@field send fun(self: neap.hub, text: string, opts?: table): integer queued for so many;
---- opts: except (a stream), timeout
----@field members fun(self: neap.hub): neap.stream[]
----@field stats fun(self: neap.hub): table members, sent, dropped, disconnected
 
 --- One message for many streams: its bytes exist once, all get it in the same order, closed members
 -- leave by themselves. `disconnect` fails a slow member's stream with ENOBUFS, `drop` leaves
