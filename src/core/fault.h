@@ -8,13 +8,11 @@
 #include "core/stream.h"
 
 typedef struct np_faults {
-  uint64_t seed; /* the same seed gives the same decisions */
-  size_t cut;    /* reads and writes are of 1 .. cut bytes, at random; 0: not cut */
-  double
-    again; /* 0 .. 1: how often a read or write answers EAGAIN first; it goes on in the loop's next turn */
-  double delay_s; /* such a pause lasts up to this long instead; 0: just a turn */
-  uint64_t
-    reset_after; /* the connection is reset after so many bytes, both ways together; 0: never */
+  uint64_t seed;        /* the same seed gives the same decisions */
+  size_t cut;           /* reads and writes are of 1 .. cut bytes, at random; 0: not cut */
+  double again;         /* 0 .. 1: how often a try answers EAGAIN, until the loop's next turn */
+  double delay_s;       /* such a pause lasts up to this long instead; 0: just a turn */
+  uint64_t reset_after; /* bytes, both ways together, until the connection is reset; 0: never */
 } np_faults;
 
 /* Puts the layer on s, between two calls; unread bytes of s go through it too. 0 or -ENOMEM. */

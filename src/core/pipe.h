@@ -9,7 +9,7 @@
 
 typedef struct np_pipe np_pipe;
 
-/* Called once, from an event: both directions have ended (0), or the failure that ended the pipe. */
+/* Called once, from an event: both directions have ended (0), or the failure that ended it. */
 typedef void np_pipe_fn(void *owner, int code);
 
 /* Borrows a and b, whose owners must not use them meanwhile; begins in the loop's next turn. 0 or
