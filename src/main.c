@@ -38,8 +38,6 @@ typedef struct options {
   bool prompt, version, help, warnings, trace;
 } options;
 
-static bool warnings_on;    /* warn("@on"), -W */
-static bool warning_shown, warning_goes_on; /* the pieces of one message */
 static np_runtime *volatile running; /* for the signal handler; NULL outside the loop */
 static volatile sig_atomic_t caught;
 
@@ -277,23 +275,6 @@ static void run_code(lua_State *L, const char *code) {
   lua_call(L, 0, 0);
 }
 
-/* Warnings as the stock interpreter has them, off until "@on", except for Neap's own: a connection that nobody closed
- * should be heard of without having been asked for. */
-static void on_warning(void *ud, const char *msg, int tocont) {
-  (void)ud;
-  if (!warning_goes_on && !tocont && *msg == '@') {
-    if (strcmp(msg, "@on") == 0) warnings_on = true;
-    if (strcmp(msg, "@off") == 0) warnings_on = false;
-    return;
-  }
-  if (!warning_goes_on) {
-    warning_shown = warnings_on || strncmp(msg, "neap: ", 6) == 0;
-    if (warning_shown) fputs("Lua warning: ", stderr);
-  }
-  warning_goes_on = tocont;
-  if (warning_shown) fprintf(stderr, tocont ? "%s" : "%s\n", msg);
-}
-
 /* (options) -> the main function and its arguments. Raises what cannot be compiled. */
 static int f_prepare(lua_State *L) {
   const options *o = lua_touserdata(L, 1);
@@ -301,8 +282,7 @@ static int f_prepare(lua_State *L) {
   raise_limit(L);
   push_arg_table(L, o);
   lua_setglobal(L, "arg");
-  lua_setwarnf(L, on_warning, NULL);
-  warnings_on = o->warnings;
+  if (o->warnings) lua_warning(L, "@on", 0);
   if (o->trace) run_code(L, "require('neap.trace.core').start()");
   if (o->code || o->prompt) run_code(L, "require('neap.prompt').globals()");
   lua_settop(L, 0);

@@ -11,6 +11,7 @@
 
 #include "bindings/baked.h"
 #include "bindings/modules.h"
+#include "bindings/state.h"
 #include "bindings/task_impl.h"
 #include "core/process.h"
 #include "core/resolve.h"
@@ -140,12 +141,12 @@ static int open_libs(lua_State *L) {
 }
 
 static int open_state(np_runtime *rt, const np_config *c) {
-  rt->L = c->L ? c->L : luaL_newstate();
-  rt->owns_L = !c->L;
+  rt->state = c->L ? NULL : np_state_new();
+  rt->L = rt->state ? np_state_lua(rt->state) : c->L;
   if (!rt->L) return -ENOMEM;
   lua_State *L = rt->L;
   *(np_task **)lua_getextraspace(L) = NULL;
-  if (rt->owns_L) {
+  if (rt->state) {
     lua_pushcfunction(L, open_libs);
     if (lua_pcall(L, 0, 0, 0) != LUA_OK) return -ENOMEM;
   }
@@ -172,7 +173,7 @@ np_runtime *np_new(const np_config *config) {
   }
   np_loop_on_event(rt->loop, after_event, rt);
   if (open_state(rt, &c) == 0) return rt;
-  if (rt->L && rt->owns_L) lua_close(rt->L);
+  if (rt->state) np_state_free(rt->state);
   np_loop_free(rt->loop);
   free(rt->pool);
   free(rt);
@@ -218,8 +219,8 @@ void np_free(np_runtime *rt) {
   end_tasks(rt);
   np_watchdog_off(rt);
   np_loop_on_event(rt->loop, NULL, NULL);
-  if (rt->owns_L) {
-    lua_close(L);
+  if (rt->state) {
+    np_state_free(rt->state);
   } else {
     lua_pushcfunction(L, shut_state);
     if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);

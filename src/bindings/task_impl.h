@@ -102,7 +102,7 @@ typedef struct np_watch {
 
 struct np_runtime {
   lua_State *L; /* the main state: lua_resume's `from`, and where the scheduler works */
-  bool owns_L;
+  struct np_state *state; /* made by us; NULL: L is the host's */
   np_loop *loop;
   np_node ready; /* np_task.waiter.node */
   size_t nready;
