@@ -327,6 +327,25 @@ describe("a group in a generator", function()
     assert.equal(2, ended)
   end)
 
+  it("does not go to a task inside it, which would wait for itself", function()
+    local gen, ok, err
+    gen = coroutine.create(function()
+      neap.group(function(g)
+        g:spawn(function()
+          neap.group(function(inner)
+            inner:spawn(function() ok, err = coroutine.resume(gen) end)
+          end)
+        end)
+        coroutine.yield(1)
+      end)
+      return "end"
+    end)
+    coroutine.resume(gen)
+    neap.sleep(0.002)
+    assert.same({ false, "cannot resume a coroutine in a group that this task belongs to" }, { ok, err })
+    assert.same({ true, "end" }, { coroutine.resume(gen) })
+  end)
+
   it("raises its body's error when its task has ended and another resumes it", function()
     local resume
     neap.spawn(function()

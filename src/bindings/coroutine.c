@@ -45,8 +45,9 @@ static void leave(lua_State *L, np_task *t, lua_State *co) {
   if (np_unlikely(t->rt->watch.L == co)) np_watchdog_unhook(t->rt, co);
   t->depth--;
   if (!lua_isyieldable(L)) t->stuck--;
-  *(np_task **)lua_getextraspace(co) = NULL;
+  /* marked until it is parked: a finalizer that runs meanwhile must not resume it */
   np_scopes_park(L, t, co, lua_status(co) != LUA_YIELD);
+  *(np_task **)lua_getextraspace(co) = NULL;
 }
 
 /* What lua_resume said: RELAY (the scheduler wants the whole chain suspended), or as stock's
@@ -85,6 +86,11 @@ static int start(lua_State *L, lua_State *co, int narg) {
     int status = lua_resume(co, L, narg, &nres);
     (void)status;
     lua_xmove(co, L, 1);
+    return -1;
+  }
+  np_task *t = np_task_of(L);
+  if (np_unlikely(t && lua_status(co) == LUA_YIELD && np_scopes_foreign(L, t, co))) {
+    lua_pushliteral(L, "cannot resume a coroutine in a group that this task belongs to");
     return -1;
   }
   enter(L, co);

@@ -51,6 +51,12 @@ void np_group_forget(lua_State *L, np_group *g) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, g);
 }
 
+bool np_group_contains(const np_group *g, const np_task *t) {
+  for (const np_group *h = t->home; h; h = h->owner ? h->owner->home : NULL)
+    if (h == g) return true;
+  return false;
+}
+
 void np_group_abandon(lua_State *L, np_group *g) {
   np_group *home = g->owner ? g->owner->home : np_runtime_of(L)->main;
   np_scope_close(&g->scope);
@@ -188,6 +194,10 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
       np_group_fail(L, g);
     }
     np_group_cancel(g);
+  }
+  if (!np_task_of(L)) { /* its generator was resumed where there is no task */
+    np_group_abandon(L, g);
+    return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) - 2 : lua_error(L);
   }
   np_task_of(L)->woken = 0;
   return k_children(L, LUA_OK, 0);

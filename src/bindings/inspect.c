@@ -6,21 +6,25 @@
 #include "bindings/task_impl.h"
 #include "core/stream.h"
 
-/* Calls f for every task below g, groups of tasks included. */
+/* Calls f for every task, groups of tasks included.  The tasks are listed first: f may allocate, and a finalizer
+ * that runs then may move tasks between groups (it cannot end one). */
 typedef void task_fn(lua_State *L, np_task *t, void *ctx);
 
-static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx);
-
-static void each_task(lua_State *L, np_task *t, task_fn *f, void *ctx) {
-  f(L, t, ctx);
-  for (np_group *g = t->groups; g; g = g->next) each_in(L, g, f, ctx);
+static void list_group(np_group *g, np_task **list, size_t *n) {
+  for (np_node *c = g->children.next; c != &g->children; c = c->next) {
+    np_task *t = np_container(c, np_task, sibling);
+    list[(*n)++] = t;
+    for (np_group *own = t->groups; own; own = own->next) list_group(own, list, n);
+  }
 }
 
-static void each_in(lua_State *L, np_group *g, task_fn *f, void *ctx) {
-  for (np_node *n = g->children.next, *next; n != &g->children; n = next) {
-    next = n->next;
-    each_task(L, np_container(n, np_task, sibling), f, ctx);
-  }
+static void each_task(lua_State *L, np_runtime *rt, task_fn *f, void *ctx) {
+  size_t n = 0, cap = rt->ntasks + 64; /* more may be spawned by a finalizer in the next line */
+  np_task **list = lua_newuserdatauv(L, cap * sizeof *list, 0);
+  if (rt->ntasks <= cap) list_group(rt->main, list, &n);
+  lua_insert(L, 1); /* below what f works on */
+  for (size_t i = 0; i < n; i++) f(L, list[i], ctx);
+  lua_remove(L, 1);
 }
 
 static void push_wait(lua_State *L, np_task *t) {
@@ -76,7 +80,7 @@ static void list_task(lua_State *L, np_task *t, void *ctx) {
 static int f_tasks(lua_State *L) {
   np_runtime *rt = np_runtime_of(L);
   lua_newtable(L);
-  each_in(L, rt->main, list_task, NULL);
+  each_task(L, rt, list_task, NULL);
   return 1;
 }
 
@@ -167,7 +171,7 @@ static int list_lines(lua_State *L, const char *head, task_fn *f) {
   luaL_Buffer b;
   lua_newtable(L);
   int list = lua_gettop(L);
-  each_in(L, np_runtime_of(L)->main, f, NULL);
+  each_task(L, np_runtime_of(L), f, NULL);
   luaL_buffinit(L, &b);
   luaL_addstring(&b, head);
   for (lua_Integer i = 1; lua_rawgeti(L, list, i) != LUA_TNIL; i++) luaL_addvalue(&b);
@@ -186,17 +190,17 @@ int np_inspect_standing(lua_State *L) {
                     outside_line);
 }
 
-static void find_waiting(lua_State *L, np_task *t, void *ctx) {
-  np_task **found = ctx;
-  (void)L;
-  if (!*found && t->state == NP_WAITING && !t->kind->deaf) *found = t;
+static np_task *first_waiting(np_group *g) {
+  for (np_node *c = g->children.next; c != &g->children; c = c->next) {
+    np_task *t = np_container(c, np_task, sibling), *below = NULL;
+    if (t->state == NP_WAITING && !t->kind->deaf) return t;
+    for (np_group *own = t->groups; own && !below; own = own->next) below = first_waiting(own);
+    if (below) return below;
+  }
+  return NULL;
 }
 
-np_task *np_first_waiting(np_runtime *rt) {
-  np_task *found = NULL;
-  each_in(rt->L, rt->main, find_waiting, &found);
-  return found;
-}
+np_task *np_first_waiting(np_runtime *rt) { return first_waiting(rt->main); }
 
 int luaopen_neap_inspect_core(lua_State *L) {
   static const luaL_Reg funcs[] = {

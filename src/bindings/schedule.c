@@ -53,27 +53,26 @@ static void grow_pool(lua_State *L, np_runtime *rt) {
   rt->pool_cap = cap;
 }
 
-/* A thread and its place, for the task on top of L. */
+/* A thread and its place, for the task on top of L.  The place is taken before anything is allocated: a finalizer may
+ * run then, and spawn. */
 static lua_State *get_thread(lua_State *L, np_runtime *rt, int *anchor) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_anchors);
-  int a = rt->npool > 0 ? rt->pool[rt->npool - 1] : rt->nanchors + 1;
   bool reuse = rt->npool > rt->nempty;
+  if (rt->npool == 0) grow_pool(L, rt);
+  int a = rt->npool > 0 ? rt->pool[--rt->npool] : ++rt->nanchors;
+  if (rt->nempty > rt->npool) rt->nempty = rt->npool;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_anchors);
   lua_State *T;
   if (reuse) {
     lua_rawgeti(L, -1, 2 * a - 1);
     T = lua_tothread(L, -1);
     lua_pop(L, 1);
   } else {
-    grow_pool(L, rt);
     T = lua_newthread(L);
     lua_rawseti(L, -2, 2 * a - 1);
   }
   lua_pushvalue(L, -2);
   lua_rawseti(L, -2, 2 * a);
   lua_pop(L, 1);
-  if (a > rt->nanchors) rt->nanchors = a;
-  else rt->npool--;
-  if (rt->nempty > rt->npool) rt->nempty = rt->npool;
   *anchor = a;
   return T;
 }
@@ -154,6 +153,7 @@ int np_task_finish(lua_State *L, np_task *t) {
 static int k_body(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
   (void)ctx;
+  luaL_checkstack(L, 8, NULL); /* the results may fill it */
   if (status == LUA_OK || status == LUA_YIELD) t->outcome = NP_RETURNED;
   else
     t->outcome = np_is_cancelled(L, -1) && t->root.stage != NP_CALM ? NP_WAS_CANCELLED : NP_RAISED;

@@ -74,8 +74,11 @@ int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next, np_scope **by
 }
 
 void np_scope_delivered(np_task *t) {
+  np_node *n = t->scopes.next;
+  while (n != &t->scopes && from_node(n) != t->by) n = n->next;
+  if (n == &t->scopes) return; /* closed since, its memory perhaps gone */
   np_scope *s = t->by;
-  if (!s || s->kind != NP_SCOPE_CANCEL) return;
+  if (s->kind != NP_SCOPE_CANCEL) return;
   if (s->stage == NP_REQUESTED) {
     s->stage = NP_GRACE;
     s->at_ns = np_deadline_after(t->rt->loop, np_seconds_ns(t->rt->grace_s));
@@ -162,6 +165,24 @@ static parked *take_parked(lua_State *L, lua_State *co) {
   lua_rawset(L, -3);
   lua_pop(L, 1);
   return p;
+}
+
+/* A group cannot go to a task inside it, which would wait for itself. */
+bool np_scopes_foreign(lua_State *L, np_task *t, lua_State *co) {
+  if (np_likely(t->rt->nparked == 0)) return false;
+  luaL_checkstack(L, 6, NULL);
+  push_parked_table(L);
+  push_coroutine(L, co);
+  lua_rawget(L, -2);
+  parked *p = lua_touserdata(L, -1);
+  lua_pop(L, 2);
+  if (!p) return false;
+  for (np_node *n = p->scopes.next; n != &p->scopes; n = n->next) {
+    np_scope *s = from_node(n);
+    if (s->kind == NP_SCOPE_CANCEL && np_group_contains(np_container(s, np_group, scope), t))
+      return true;
+  }
+  return false;
 }
 
 void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co) {

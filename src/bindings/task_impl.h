@@ -174,6 +174,7 @@ void np_group_add(np_group *g, np_task *t);
 void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver);
 void np_group_cancel(np_group *g);
 void np_group_adopt(np_group *g, np_task *owner);
+bool np_group_contains(const np_group *g, const np_task *t); /* or a group inside it */
 /* The body will not end (its coroutine or task was closed): cancels the tasks and gives them to the owner's home. */
 void np_group_abandon(lua_State *L, np_group *g);
 void np_cancel_scope(np_task *t, np_scope *s);
@@ -213,6 +214,7 @@ int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next_ns, np_scope *
 void np_scope_delivered(np_task *t);
 /* A generator leaves (yields to its user, ends), comes back, or was closed. */
 void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended);
+bool np_scopes_foreign(lua_State *L, np_task *t, lua_State *co); /* t must not resume it */
 void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co);
 void np_scopes_closed(lua_State *L, lua_State *co);
 void np_scopes_orphan(lua_State *L); /* generators outlive the runtime in a borrowed state */
