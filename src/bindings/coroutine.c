@@ -40,7 +40,10 @@ static np_task *enter(lua_State *L, lua_State *co) {
 
 static void leave(lua_State *L, np_task *t, lua_State *co) {
   if (!t) return;
-  np_assert(t->depth > 0 && t->chain[t->depth - 1] == co);
+  /* Those inside one that cannot be entered again (C stack overflow) leave with it. */
+  while (t->depth > 0 && t->chain[t->depth - 1] != co)
+    *(np_task **)lua_getextraspace(t->chain[--t->depth]) = NULL;
+  np_assert(t->depth > 0);
   t->rt->hot = L;
   if (np_unlikely(t->rt->watch.L == co)) np_watchdog_unhook(t->rt, co);
   t->depth--;
