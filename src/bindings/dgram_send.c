@@ -14,18 +14,24 @@ static const char resolver_key; /* registry: the function that makes a destinati
 static const np_waitkind send_wait = {
   .what = "send", .outside = true, .abort = np_waiter_forget, .describe = np_dgram_describe};
 
-/* The bytes of the destination text at index 3.  0 or a code, with *why. */
-static int find_destination(lua_State *L, dgram *d, const char **why, bool *name) {
+/* The text at index 3 is the one kept in user value `n`. */
+static bool is_text(lua_State *L, int n) {
+  lua_getiuservalue(L, 1, n);
+  bool same = lua_rawequal(L, -1, 3);
+  lua_pop(L, 1);
+  return same;
+}
+
+/* The bytes of the destination text at index 3: an answer's are the sender's.  0 and *to, or a code, with *why. */
+static int find_destination(lua_State *L, dgram *d, const np_sockaddr **dest, const char **why, bool *name) {
   size_t len;
   np_addr a;
   *name = false;
   *why = NULL;
-  if (d->to.len > 0) {
-    lua_getiuservalue(L, 1, UV_TO);
-    bool same = lua_rawequal(L, -1, 3);
-    lua_pop(L, 1);
-    if (same) return 0;
-  }
+  *dest = &d->from;
+  if (d->from.len > 0 && is_text(L, UV_FROM)) return 0;
+  *dest = &d->to;
+  if (d->to.len > 0 && is_text(L, UV_TO)) return 0;
   d->to.len = 0;
   const char *s = lua_tolstring(L, 3, &len);
   int r = np_addr_parse(&a, s, len, d->scheme, why);
@@ -101,13 +107,14 @@ static int k_send(lua_State *L, int status, lua_KContext ctx) {
   lua_settop(L, 5);
   if (!d->core) return send_failed(L, d, NP_ECLOSED, NULL);
   if (woken < 0) return send_failed(L, d, woken, NULL);
-  int r = to ? find_destination(L, d, &why, &name) : 0;
+  const np_sockaddr *dest = NULL;
+  int r = to ? find_destination(L, d, &dest, &why, &name) : 0;
   if (r < 0) return send_failed(L, d, r, why);
   if (name) return resolve(L, ctx);
   int nfds = gather(L, fds);
   size_t len;
   const char *p = lua_tolstring(L, 2, &len);
-  r = np_dgram_send(d->core, p, len, to ? &d->to : NULL, fds, nfds);
+  r = np_dgram_send(d->core, p, len, dest, fds, nfds);
   if (r < 0) return send_failed(L, d, r, NULL);
   if (r > 0) {
     np_waiter_join(np_task_of(L), &d->writers);
