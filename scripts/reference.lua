@@ -14,7 +14,6 @@ local SOURCES = {
 
 -- What a file's variables mean where no @class stands over them.
 local MODULES = {
-  ["lua/stdlib/structured.lua"] = { structured = "neap" },
   ["lua/stdlib/net/init.lua"] = { net = "module neap.net" },
   ["lua/stdlib/net/serve.lua"] = { [""] = "module neap.net" },
   ["lua/stdlib/process.lua"] = { process = "module neap.process" },
@@ -23,18 +22,18 @@ local MODULES = {
 
 -- The order of the chapters, and their titles; classes that are not here are "Tables and types".
 local CHAPTERS = {
-  { "neap", 'The module `neap`: `local neap = require "neap"`' },
+  { "neap", "The module neap" },
   { "neap.task", "Tasks" }, { "neap.group", "Groups" }, { "neap.deadline", "Deadlines" },
   { "neap.channel", "Channels" }, { "neap.event", "Events" },
   { "neap.semaphore", "Semaphores" }, { "neap.permit", "Permits" },
   { "neap.signals", "Signals" },
-  { "module neap.net", 'The module `neap.net`: `local net = require "neap.net"`' },
+  { "module neap.net", "The module neap.net" },
   { "neap.stream", "Streams" }, { "neap.listener", "Listeners" }, { "neap.server", "Servers" },
   { "neap.datagram", "Datagram and record sockets" }, { "neap.descriptor", "Descriptors" },
   { "neap.hub", "Hubs" },
-  { "module neap.process", 'The module `neap.process`: `local process = require "neap.process"`' },
+  { "module neap.process", "The module neap.process" },
   { "neap.process", "Processes" },
-  { "module neap.codec", 'The module `neap.codec`: `local codec = require "neap.codec"`' },
+  { "module neap.codec", "The module neap.codec" },
   { "neap.Codec", "Codecs" }, { "neap.Scanner", "Scanners" },
 }
 
@@ -219,6 +218,8 @@ end
 local function put_class(c, title)
   put(title)
   put ""
+  local module = title:match "^## The module (.*)$"
+  if module then put(('`local %s = require "%s"`\n'):format(module:match "%w+$", module)) end
   if c.parent then put("Also what ", code(c.parent), " has.\n") end
   put_text(c.text)
   for _, f in ipairs(c.fields) do put_item(f.name, f.type, f.optional, f.text) end
@@ -243,6 +244,18 @@ local function put_options()
   put ""
 end
 
+local function put_contents()
+  local titles = {}
+  for _, chapter in ipairs(CHAPTERS) do titles[#titles + 1] = chapter[2] end
+  titles[#titles + 1] = "Tables and types"
+  titles[#titles + 1] = "Socket options"
+  for _, title in ipairs(titles) do
+    local anchor = title:lower():gsub("[^%w ]", ""):gsub(" ", "-")
+    put("- [", title, "](#", anchor, ")")
+  end
+  put ""
+end
+
 local function generate()
   for _, path in ipairs(SOURCES) do read_source(path) end
   put "# Reference"
@@ -251,6 +264,7 @@ local function generate()
   put "ideas. A type with `?`, and what is *optional*, may be nil. Failures are"
   put "`nil, message, code`."
   put ""
+  put_contents()
   for _, chapter in ipairs(CHAPTERS) do put_class(class(chapter[1]), "## " .. chapter[2]) end
   put "## Tables and types"
   put ""

@@ -87,6 +87,28 @@ describe("the documents", function()
     end
   end)
 
+  it("link to headings that exist", function()
+    local docs = { "README.md", "docs/manual.md", "docs/cookbook.md", "docs/reference.md" }
+    local anchors = {}
+    for _, path in ipairs(docs) do
+      anchors[path] = {}
+      for title in read(path):gmatch "\n##+ ([^\n]+)" do
+        anchors[path][title:lower():gsub("[^%w %-]", ""):gsub(" ", "-")] = true
+      end
+    end
+    for _, path in ipairs(docs) do
+      for file, anchor in read(path):gmatch "%]%(([^%)#:]*)#([^%)]+)%)" do
+        local target = file == "" and path or (path:match "^(.*/)" or "") .. file
+        assert.is_true(anchors[target][anchor], ("%s: %s#%s"):format(path, file, anchor))
+      end
+    end
+  end)
+
+  it("tell the version", function()
+    local version = neap.version:gsub("%p", "%%%0")
+    assert.truthy(read("docs/neap.1"):find("Neap " .. version))
+  end)
+
   it("name targets of make that exist", function()
     local targets = read "Makefile"
     for _, path in ipairs { "README.md", "docs/manual.md" } do

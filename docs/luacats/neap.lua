@@ -1,10 +1,10 @@
----@meta
+---@meta neap
 -- Definitions for editors: tasks, groups, deadlines, time and looking inside, which are C
 -- (src/bindings/task.c, group.c, scope.c, inspect.c, ending.c, watchdog.c). See neap.
 
 ---@class neap
 ---@field version string "0.1.0"
----@field stdin neap.stream descriptor 0 as a stream, made when first named; io.stdin stays
+---@field stdin neap.stream descriptor 0 as a stream, made when first named; io.* blocks
 ---@field stdout neap.stream descriptor 1
 ---@field stderr neap.stream descriptor 2
 ---@field cancelled any what a cancelled wait raises: one value, compare with ==

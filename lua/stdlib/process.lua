@@ -31,12 +31,6 @@ local process = {}
 -- have it; that closes our copy and says no goodbye to the peer. As 0, 1 and 2
 -- it is put into blocking mode, which programs expect; that holds for our end of it, too.
 --
--- The result's methods:
---   wait([{timeout = s}])  waits for the end; as os.execute: true or nil, "exit" or "signal", and
---                          a number. Past the deadline nil, message, "ETIMEDOUT"; it goes on.
---   kill([signal])         "TERM", by name or number; nil, message, "ESRCH" when it has ended.
---   close()                ends it: closes the pipes, TERM, after the grace KILL; waits, results as
---                          wait. `<close>` does the same.
 -- A running child whose object is collected without close is ended the same way, with a warning.
 --
 -- Codes: ENOENT, EACCES, ENOEXEC, E2BIG (the program), ENOENT, ENOTDIR (cwd), EMFILE, EAGAIN,
@@ -52,8 +46,8 @@ process.spawn = core.spawn
 ---@type integer
 process.pid = core.pid()
 
---- The absolute path of the program that runs, for starting another like it; nil when the system does
--- not tell.
+--- The absolute path of the program that runs, for starting another like it; nil when the system
+-- does not tell.
 ---@type string|nil
 process.executable = core.executable()
 

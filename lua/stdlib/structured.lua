@@ -9,6 +9,7 @@ local tasks = require "neap.task.core"
 local group = require("neap.group.core").group
 local event = require("neap.event.core").event
 
+---@class neap
 local structured = {}
 
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
