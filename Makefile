@@ -34,7 +34,10 @@ LUA_A      := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4
 SAN  ?=
 HARD ?=
 SAN_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-BASE = -std=gnu11 -fPIC -D_GNU_SOURCE -Isrc -I$B $(WARN) $(HARD) $(SAN)
+# Optimisation across files, with gcc: the scheduler's rows of the benchmark gain 4 to 11 %. Objects stay usable without.
+LTO  ?= $(if $(SAN)$(HARD),,$(shell echo | $(CC) -dM -E - 2>/dev/null | grep -q __clang__ || echo -flto=auto -ffat-lto-objects))
+LTO  := $(LTO)
+BASE = -std=gnu11 -fPIC -D_GNU_SOURCE -Isrc -I$B $(WARN) $(HARD) $(SAN) $(LTO)
 
 # ---- files ------------------------------------------------------------------------------------------------------
 CORE   := $(wildcard src/core/*.c)
@@ -55,14 +58,14 @@ objects: $(COBJ) $(BOBJ) $B/main.o
 
 $B/neap: $B/main.o $B/libneap.a
 	$(call say,link $@)
-	$Q$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -Wl,-E -o $@ $B/main.o $B/libneap.a \
+	$Q$(CC) $(CFLAGS) $(SAN) $(LTO) $(LDFLAGS) -Wl,-E -o $@ $B/main.o $B/libneap.a \
 	  -Wl,--whole-archive $(LUA_A) -Wl,--no-whole-archive $(UV_LIBS) -lm -ldl -lpthread
 
 # Lua's own functions stay undefined in the module: the host brings them, and there must not be two.
 # nodelete: closing the Lua state must not unload code that an abandoned lookup is still running.
 $B/neap.so: $(COBJ) $(BOBJ) scripts/neap.map
 	$(call say,link $@)
-	$Q$(CC) $(CFLAGS) $(SAN) $(LDFLAGS) -shared -Wl,-z,nodelete -Wl,--version-script=scripts/neap.map -o $@ $(COBJ) $(BOBJ) $(UV_LIBS) -lpthread
+	$Q$(CC) $(CFLAGS) $(SAN) $(LTO) $(LDFLAGS) -shared -Wl,-z,nodelete -Wl,--version-script=scripts/neap.map -o $@ $(COBJ) $(BOBJ) $(UV_LIBS) -lpthread
 
 $B/libneap.a: $(COBJ) $(BOBJ)
 	$(call say,ar $@)
@@ -125,7 +128,7 @@ hard: deps-test ## the specs in a build of tiny buffers, one-byte writes and a r
 
 # A plain build: objects of a link-time-optimized one hide their sections.
 tidy: deps-test ## floors, globals, style, formatting, luacheck
-	@$(MAKE) --no-print-directory -s B=build-tidy CFLAGS=-O2 LDFLAGS= objects
+	@$(MAKE) --no-print-directory -s B=build-tidy CFLAGS=-O2 LDFLAGS= LTO= objects
 	@CC="$(CC)" $(LUA) scripts/tidy.lua build-tidy
 
 format: ## apply .clang-format to the C sources
