@@ -210,6 +210,27 @@ describe("a deadlock", function()
 end)
 
 describe("the virtual clock", function()
+  it("looks outside though a task sleeps for 0 again and again", function()
+    local out, err = helper.run_script [[
+      local neap, net = require "neap", require "neap.net"
+      require("neap.runtime.core").virtual_clock(true)
+      local l <close> = assert(net.listen "tcp://127.0.0.1:0")
+      local done = false
+      neap.spawn(function()
+        local c <close> = l:accept()
+        done = c:read()
+      end)
+      neap.spawn(function()
+        local c <close> = net.connect(l.address)
+        c:write "came\n"
+      end)
+      while not done do neap.sleep(0) end
+      print(done)
+    ]]
+    assert.equal("", err)
+    assert.equal("came\n", out)
+  end)
+
   it("sleeps a day at once", function()
     local out, err = run([[
       local neap = require "neap"
