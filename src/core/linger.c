@@ -8,6 +8,8 @@
 
 #include "core/stream_impl.h"
 
+enum { DROP_SIZE = 16 << 10 };
+
 typedef struct lingerers {
   np_node list; /* oldest first */
   size_t count;
@@ -45,18 +47,19 @@ static bool over(np_stream *s) {
   return sent(s) && (s->eof || !s->t->ops->lingers || !s->t->ops->lingers(s->t));
 }
 
+/* Not into the loop's scratch: a collected stream is closed while another's frames are being taken
+ * from there. */
 static bool drop_input(np_stream *s) {
   bool any = false;
+  char dropped[DROP_SIZE];
   for (int i = 0; i < 32 && !s->eof && !s->rerror && np_stream_may_read(s); i++) {
-    char *p = np_scratch_take(s->obj.loop, &s->lease);
-    ssize_t n = s->t->ops->read(s->t, p, NP_SCRATCH_SIZE);
+    ssize_t n = s->t->ops->read(s->t, dropped, sizeof dropped);
     if (n == 0) s->eof = true;
     else if (n < 0 && n != -EAGAIN) s->rerror = (int)n;
     any |= n > 0;
     struct np_fdq *q = np_transport_fdq(s->t);
     if (q) np_fdq_done(q);
   }
-  np_scratch_drop(s->obj.loop, &s->lease);
   if (np_stream_may_read(s) && !s->eof && !s->rerror) np_soon_add(s->obj.loop, &s->again);
   return any;
 }
@@ -66,9 +69,12 @@ static void arm(np_stream *s) {
   uint64_t idle = np_loop_now(l) + NP_LINGER_IDLE_MS * NP_MS;
   if (np_timer_set(l, &s->timer, idle < s->linger_end_ns ? idle : s->linger_end_ns) < 0)
     s->rerror = -ENOMEM;
-  if (s->t->ops->want)
-    s->t->ops->want(s->t,
-                    NP_READABLE | (np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0));
+}
+
+/* After the peer's FIN reading would be told of for ever. */
+static void watch(np_stream *s) {
+  int out = np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0;
+  if (s->t->ops->want) s->t->ops->want(s->t, (s->eof ? 0 : NP_READABLE) | out);
 }
 
 void np_linger_event(np_stream *s) {
@@ -77,6 +83,7 @@ void np_linger_event(np_stream *s) {
   bool moved = np_stream_unsent(s) != before;
   if (drop_input(s) || moved) arm(s);
   if (over(s)) leave(s, false);
+  else watch(s);
 }
 
 static void forget_input(np_stream *s) {
@@ -123,6 +130,7 @@ int np_stream_close(np_stream *s) {
   np_loop_busy_add(l, 1);
   arm(s);
   if (s->rerror) leave(s, true); /* no memory for its timer */
+  else watch(s);
   return code;
 }
 

@@ -19,7 +19,7 @@ enum { GEN_UV = 0 };
 
 static uint32_t events_of(const np_poll *p) {
   uint32_t ev = EPOLLRDHUP;
-  if (!(p->flags & NP_POLL_LEVEL)) ev |= EPOLLET | EPOLLIN;
+  if (!(p->flags & NP_POLL_LEVEL)) ev |= EPOLLET | EPOLLIN | EPOLLPRI;
   else if (p->want & NP_READABLE) ev |= EPOLLIN;
   if (p->want & NP_WRITABLE) ev |= EPOLLOUT;
   return ev;
@@ -96,7 +96,8 @@ static int translate(uint32_t e) {
   int ev = 0;
   if (e & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) ev |= NP_READABLE;
   if (e & (EPOLLOUT | EPOLLHUP | EPOLLERR)) ev |= NP_WRITABLE;
-  if (e & (EPOLLRDHUP | EPOLLHUP)) ev |= NP_HANGUP;
+  /* at an urgent byte too a read stops short though more is there (tcp(7)) */
+  if (e & (EPOLLRDHUP | EPOLLHUP | EPOLLPRI)) ev |= NP_HANGUP;
   if (e & EPOLLERR) ev |= NP_ERROR;
   return ev;
 }

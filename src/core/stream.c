@@ -167,7 +167,10 @@ int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data) {
 }
 
 static void read_event(np_stream *s) {
-  if (!s->want) return;
+  if (!s->want) { /* where the watcher goes on telling, it is told to stop */
+    np_stream_want_now(s);
+    return;
+  }
   np_cond *conds = s->want;
   int r = answer(s, conds, s->nwant);
   if (r == 0) {
