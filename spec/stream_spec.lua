@@ -141,6 +141,30 @@ collectgarbage() collectgarbage()
   end)
 end)
 
+describe("a stream that a finalizer closes while its frames are taken", function()
+  it("gives what it has, then says closed", function()
+    local out, err, status = helper.run_script [[
+      local neap, net = require "neap", require "neap.net"
+      collectgarbage "generational"
+      local record = (("x"):rep(300) .. "\n"):rep(8)
+      for _ = 1, 300 do
+        local a, b = net.pair()
+        for _ = 1, 40 do a:write(record) end
+        repeat
+          setmetatable({}, { __gc = function() b:close() end })
+          local first, second = b:read("l", "l", "l", "l", "l", "l", "l", "l")
+          assert(not first or #first == 300)
+        until not first or second == "closed"
+        a:close()
+      end
+      print "alive"
+    ]]
+    assert.equal("", err)
+    assert.equal("alive\n", out)
+    assert.equal(0, status)
+  end)
+end)
+
 describe("standard streams", function()
   local echo = [[
 local neap = require "neap"

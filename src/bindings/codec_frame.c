@@ -78,9 +78,10 @@ static void push_unpack(lua_State *L) {
 
 static int push_unpacked(lua_State *L, const np_cond *c, const char *frame) {
   int base = lua_gettop(L), status;
+  lua_pushlstring(L, frame, c->len); /* first: the collector may run a finalizer that closes the stream */
   push_unpack(L);
   lua_pushlstring(L, c->delim, c->delim_len);
-  lua_pushlstring(L, frame, c->len);
+  lua_rotate(L, -3, -1);
   /* it raises for an integer of 9 to 16 bytes that does not fit, which is the peer's doing */
   status = lua_pcall(L, 2, LUA_MULTRET, 0);
   if (status == LUA_ERRMEM) return lua_error(L);

@@ -232,6 +232,7 @@ static int f_take(lua_State *L) {
   const char *data;
   size_t n = np_stream_peek(u->s, &data);
   lua_pushlstring(L, data, n);
+  if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "take"); /* by a finalizer */
   char *rest;
   size_t rest_len;
   int fd = np_stream_take(u->s, &rest, &rest_len);

@@ -45,19 +45,23 @@ static void warn_dropped(lua_State *L, stream *u) {
   lua_pop(L, 2);
 }
 
+/* Whatever is pushed may set off the collector, and a finalizer may close this very stream. */
 static int push_frames(lua_State *L, stream *u, np_cond *conds, int n, const char *data, int ctx) {
   int pushed = 0;
   size_t take = 0;
+  np_stream *s = u->s;
   luaL_checkstack(L, n + 4, "too many formats");
   for (int i = 0; i < n; i++) {
     if (conds[i].kind == NP_COND_PEEK && conds[i].need > 0)
       conds[i].len = np_min(conds[i].len, conds[i].need);
+    if (np_unlikely(u->s != s)) return read_failed(L, u, NP_ECLOSED, ctx);
     int k = np_push_frame(L, &conds[i], data + conds[i].off);
     if (np_unlikely(k < 0)) return read_failed(L, u, k, ctx);
     pushed += k;
     take += conds[i].take;
   }
-  np_stream_consume(u->s, take);
+  if (np_unlikely(u->s != s)) return np_done(L, pushed);
+  np_stream_consume(s, take);
   u->streak = 0;
   warn_dropped(L, u);
   return np_done(L, pushed);
@@ -71,6 +75,7 @@ static int push_fds(lua_State *L, stream *u, np_cond *c, const char *data, int c
   size_t barrier = np_stream_barrier(u->s);
   size_t len = np_min(c->len, barrier);
   lua_pushlstring(L, data, len);
+  if (np_unlikely(!u->s)) return read_failed(L, u, NP_ECLOSED, ctx); /* as in push_frames */
   if (len == barrier) n = np_stream_take_fds(u->s, fds, max);
   if (n > max)
     return np_fail_text(L, "EMSGSIZE", "recv %s: %d descriptors came, at most %d are asked for",
