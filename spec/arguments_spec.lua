@@ -1,5 +1,5 @@
--- Wrong types and unknown option names raise at the line of the script, naming the argument, whichever floor finds
--- them out.
+-- Wrong types and unknown option names raise at the line of the script, naming the argument,
+-- whichever floor finds them out.
 
 local neap = require "neap"
 local net = require "neap.net"
@@ -7,17 +7,23 @@ local process = require "neap.process"
 
 -- What is wrong, a call, the argument named.
 local rows = {
-  { "an unknown option of listen", function() local l = net.listen("127.0.0.1:0", { nodely = true }) return l end, 2 },
-  { "an unknown option of connect", function() local c = net.connect("127.0.0.1:1", { nodely = true }) return c end, 2 },
+  { "an unknown option of listen",
+    function() local l = net.listen("127.0.0.1:0", { nodely = true }) return l end, 2 },
+  { "an unknown option of connect",
+    function() local c = net.connect("127.0.0.1:1", { nodely = true }) return c end, 2 },
   { "an address that is a table", function() local c = net.connect {} return c end, 1 },
-  { "an unknown option of datagram", function() local s = net.datagram("udp://127.0.0.1:0", { x = 1 }) return s end, 2 },
-  { "an unknown option of serve", function() local s = net.serve("127.0.0.1:0", { x = 1 }, print) return s end, 2 },
-  { "a handler that is a string", function() local s = net.serve("127.0.0.1:0", {}, "x") return s end, 3 },
+  { "an unknown option of datagram",
+    function() local s = net.datagram("udp://127.0.0.1:0", { x = 1 }) return s end, 2 },
+  { "an unknown option of serve",
+    function() local s = net.serve("127.0.0.1:0", { x = 1 }, print) return s end, 2 },
+  { "a handler that is a string",
+    function() local s = net.serve("127.0.0.1:0", {}, "x") return s end, 3 },
   { "an unknown option of hub", function() local h = net.hub { x = 1 } return h end, 1 },
   { "pipe of a number", function() local n = net.pipe(1, 2) return n end, 1 },
   { "an unknown kind of pair", function() local p = net.pair "foo" return p end, 1 },
   { "a command line as a string", function() local p = process.spawn "ls" return p end, 1 },
-  { "an unknown option of spawn", function() local p = process.spawn({ "true" }, { stdn = "pipe" }) return p end, 2 },
+  { "an unknown option of spawn",
+    function() local p = process.spawn({ "true" }, { stdn = "pipe" }) return p end, 2 },
   { "sleep of a word", function() local s = neap.sleep "x" return s end, 1 },
   { "an unknown signal", function() local s = neap.signals "FOO" return s end, 1 },
   { "a select of a number", function() local s = neap.select { 1 } return s end, 1 },
@@ -30,7 +36,8 @@ local rows = {
 local methods = {
   { "an unknown format", function(a) local l = a:read "x" return l end, 1 },
   { "a negative count", function(a) local l = a:read(-1) return l end, 1 },
-  { "an unknown option of read", function(a) local l = a:read("l", { timout = 1 }) return l end, 2 },
+  { "an unknown option of read",
+    function(a) local l = a:read("l", { timout = 1 }) return l end, 2 },
   { "a table to write", function(a) local l = a:write({}, 2) return l end, 1 },
   { "an empty delimiter", function(a) local l = a:read_until "" return l end, 1 },
   { "a bad pack format", function(a) local l = a:unpack "q" return l end, 1 },

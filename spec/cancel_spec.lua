@@ -97,7 +97,7 @@ table.sort(names)
 describe("cancellation", function()
   for _, name in ipairs(names) do
     for depth = 0, 2 do
-      it(("raises once at %s, %d coroutines deep, and unwinds outwards"):format(name, depth), function()
+      it(("raises once at %s, %d coroutines deep, unwinds"):format(name, depth), function()
         neap.group(function(g)
           local wait, finish = waits[name](g)
           local closed, caught = {}, nil
@@ -140,7 +140,8 @@ describe("cancellation", function()
 
   it("leaves every queue: the next wake-up goes to the next waiter", function()
     local ch, e, s = neap.channel(), neap.event(), neap.semaphore(0)
-    for _, wait in ipairs { function() ch:get() end, function() e:wait() end, function() s:acquire() end,
+    for _, wait in ipairs { function() ch:get() end, function() e:wait() end,
+      function() s:acquire() end,
       function() neap.select { ch, e, s } end } do
       local t = neap.spawn(wait)
       neap.yield()
@@ -284,7 +285,7 @@ describe("grace", function()
     t:join()
   end)
 
-  it("ends: then every wait raises, after giving way, and who swallows 100 is closed from outside", function()
+  it("ends: then every wait raises, giving way; who swallows 100 is closed from outside", function()
     local out, err, status = helper.run_script([[
       warn "@on"
       local neap = require "neap"
@@ -306,9 +307,13 @@ describe("grace", function()
       print(t:join())
       other:join()
       print(turns >= 100)]])
-    assert.matches("^inner first\nclosed\t10[0-9]\tfalse\t.-cannot wait %(sleep%) in a coroutine that is being closed\n", out)
+    assert.matches(
+      "^inner first\nclosed\t10[0-9]\tfalse\t.-cannot wait %(sleep%) "
+        .. "in a coroutine that is being closed\n", out)
     assert.matches("\nfalse\tcancelled\twhy\ntrue\n$", out)
-    assert.matches("^Lua warning: neap: task %d+ %(deaf%) ignored its cancellation and was closed at script.lua:9\n$",
+    assert.matches(
+      "^Lua warning: neap: task %d+ %(deaf%) ignored its cancellation "
+        .. "and was closed at script.lua:9\n$",
       (err:gsub("/%S*/", "")))
     assert.equal(0, status)
   end)
@@ -331,7 +336,7 @@ describe("grace", function()
     assert.matches("ignored its cancellation", err)
   end)
 
-  it("gives the tasks of a group to the next one out when the task that opened it is closed from outside", function()
+  it("gives a group's tasks to the next one out when its opener is closed from outside", function()
     local out, err, status = helper.run_script([[
       local neap = require "neap"
       require("neap.runtime.core").virtual_clock(true)
@@ -349,7 +354,8 @@ describe("grace", function()
       t:cancel()
       print(t:join())]])
     assert.equal("", err)
-    assert.equal("child ended in order\nfalse\tcancelled\n", (out:gsub("^(false\tcancelled\n)(.*)$", "%2%1")))
+    assert.equal("child ended in order\nfalse\tcancelled\n",
+      (out:gsub("^(false\tcancelled\n)(.*)$", "%2%1")))
     assert.equal(0, status)
   end)
 end)

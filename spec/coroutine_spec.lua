@@ -1,4 +1,5 @@
--- Waiting inside user coroutines, whatever lies between: the scheduler's yields pass, the user's stay the user's.
+-- Waiting inside user coroutines, whatever lies between: the scheduler's yields pass, the user's
+-- stay the user's.
 
 local helper = require "spec.support.helper"
 local neap = require "neap"
@@ -108,7 +109,8 @@ describe("a wait inside coroutines", function()
       end
     end
     local o = setmetatable({}, {
-      __index = waiting "index", __add = waiting "add", __concat = waiting "concat", __lt = waiting(true),
+      __index = waiting "index", __add = waiting "add", __concat = waiting "concat",
+      __lt = waiting(true),
       __eq = waiting(true), __len = waiting "len", __call = waiting "call", __unm = waiting "unm",
       __newindex = function() wait() end,
     })
@@ -219,7 +221,7 @@ describe("where waiting is impossible", function()
 
   it("the error says so: __gc", function()
     local err
-    setmetatable({}, { __gc = function() _, err = pcall(wait) end })
+    setmetatable({}, { __gc = function() err = select(2, pcall(wait)) end })
     collectgarbage()
     collectgarbage()
     assert.matches("cannot wait", err)
@@ -228,7 +230,7 @@ describe("where waiting is impossible", function()
   it("the error says so: a coroutine that is being closed", function()
     local err
     local co = coroutine.create(function()
-      local _ <close> = on_close(function() _, err = pcall(wait) end)
+      local _ <close> = on_close(function() err = select(2, pcall(wait)) end)
       coroutine.yield()
     end)
     coroutine.resume(co)
@@ -266,7 +268,8 @@ describe("where waiting is impossible", function()
         return (status > LUA_YIELD ? 1 : n) + 1;
       }
       int luaopen_foreign(lua_State *L) { lua_pushcfunction(L, run); return 1; }]])
-    local out, err, status = helper.run(("%s %s -shared -fPIC $(pkg-config --cflags lua5.4) -o %s/foreign.so %s/foreign.c"):format(
+    local out, err, status = helper.run(
+      ("%s %s -shared -fPIC $(pkg-config --cflags lua5.4) -o %s/foreign.so %s/foreign.c"):format(
       helper.cc, helper.cflags, dir, dir))
     assert.equal(0, status, out .. err)
     out, err, status = helper.run_script(([[
@@ -278,7 +281,8 @@ describe("where waiting is impossible", function()
       print(run(function() return (pcall(coroutine.wrap(function() neap.sleep(0) end))) end))
       print(neap.sleep(0))]]):format(dir))
     assert.equal("", err)
-    assert.matches("^2\t.*cannot wait here %(sleep%): this coroutine was resumed by something other than " ..
+    assert.matches(
+      "^2\t.*cannot wait here %(sleep%): this coroutine was resumed by something other than " ..
       "neap's coroutine.resume\n0\t5\n0\tfalse\ntrue\n$", out)
     assert.equal(0, status)
   end)

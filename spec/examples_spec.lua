@@ -7,7 +7,8 @@ local run, quote = helper.run, helper.quote
 
 -- Starts an example; what it prints about its address, and the process.
 local function start(name, arguments, opts)
-  local p = helper.start(("exec %s scripts/examples/%s.lua %s"):format(quote(helper.neap), name, arguments or ""), opts)
+  local p = helper.start(
+    ("exec %s scripts/examples/%s.lua %s"):format(quote(helper.neap), name, arguments or ""), opts)
   return p
 end
 
@@ -69,7 +70,9 @@ describe("the example", function()
 
     it("understands inline commands", function()
       local s = serve "kv"
-      local out = run(("printf 'PING\\r\\nSET a 1\\r\\nGET a\\r\\nQUIT\\r\\n' | nc -N %s %s"):format(s.host, s.port))
+      local out = run(
+        ("printf 'PING\\r\\nSET a 1\\r\\nGET a\\r\\nQUIT\\r\\n' | nc -N %s %s")
+          :format(s.host, s.port))
       assert.equal("+PONG\r\n+OK\r\n$1\r\n1\r\n+OK\r\n", out)
     end)
 
@@ -77,13 +80,15 @@ describe("the example", function()
       local s = serve "kv"
       local lines = {}
       for i = 1, 1000 do lines[i] = ("SET key%d value%d\r\n"):format(i, i) end
-      local out = run(("redis-cli -h %s -p %s --pipe"):format(s.host, s.port), { stdin = table.concat(lines) })
+      local out = run(("redis-cli -h %s -p %s --pipe"):format(s.host, s.port),
+        { stdin = table.concat(lines) })
       assert.matches("errors: 0, replies: 1000", out)
     end)
 
     it("stands redis-benchmark", function()
       local s = serve "kv"
-      local out, _, status = run(("redis-benchmark -h %s -p %s -t ping,set,get -P 16 -n 20000 -q"):format(s.host, s.port))
+      local out, _, status = run(
+        ("redis-benchmark -h %s -p %s -t ping,set,get -P 16 -n 20000 -q"):format(s.host, s.port))
       assert.equal(0, status)
       assert.matches("SET: [%d.]+ requests per second", out)
       assert.matches("GET: [%d.]+ requests per second", out)
@@ -100,7 +105,8 @@ describe("the example", function()
 
   it("tcp_proxy stands in front of a real redis-server", function()
     local dir = helper.tmpdir()
-    local redis = helper.start(("exec redis-server --port 0 --unixsocket %s/redis.sock --save '' --dir %s"):format(dir, dir))
+    local redis = helper.start(
+      ("exec redis-server --port 0 --unixsocket %s/redis.sock --save '' --dir %s"):format(dir, dir))
     redis:expect "eady to accept connections"
     local s = serve("tcp_proxy", "127.0.0.1:0 unix:" .. dir .. "/redis.sock")
     local cli = ("redis-cli -h %s -p %s "):format(s.host, s.port)
@@ -121,7 +127,8 @@ describe("the example", function()
     local function files()
       local dir = helper.tmpdir()
       helper.write_file(dir .. "/small", "a small file\n")
-      helper.write_file(dir .. "/exact", ("0123456789abcdef"):rep(64)) -- two whole blocks: an empty one ends it
+      -- two whole blocks: an empty one ends it
+      helper.write_file(dir .. "/exact", ("0123456789abcdef"):rep(64))
       helper.write_file(dir .. "/large", ("line of text\n"):rep(20000))
       return dir
     end
@@ -142,7 +149,8 @@ describe("the example", function()
       local out = helper.tmpdir()
       run(("cd %s && tftp %s %s -m binary -c get large"):format(out, s.host, s.port))
       assert.equal(helper.read_file(dir .. "/large"), helper.read_file(out .. "/large"))
-      local _, _, status = run(("curl -s tftp://%s:%s/../etc/passwd --path-as-is"):format(s.host, s.port))
+      local _, _, status = run(
+        ("curl -s tftp://%s:%s/../etc/passwd --path-as-is"):format(s.host, s.port))
       assert.not_equal(0, status)
       _, _, status = run(("curl -s tftp://%s:%s/missing"):format(s.host, s.port))
       assert.equal(68, status) -- CURLE_TFTP_NOTFOUND
@@ -170,7 +178,9 @@ describe("the example", function()
 
   it("ssh_fdpass hands a connected socket to ssh", function()
     local dir = helper.tmpdir()
-    run(("ssh-keygen -q -t ed25519 -N '' -f %s/host && ssh-keygen -q -t ed25519 -N '' -f %s/user"):format(dir, dir))
+    for _, key in ipairs { "host", "user" } do
+      run(("ssh-keygen -q -t ed25519 -N '' -f %s/%s"):format(dir, key))
+    end
     helper.write_file(dir .. "/config", ([[
 HostKey %s/host
 AuthorizedKeysFile %s/user.pub
@@ -178,11 +188,14 @@ StrictModes no
 UsePAM no
 PidFile none
 ]]):format(dir, dir))
-    os.execute "test -d /run/sshd || mkdir /run/sshd 2>/dev/null" -- sshd wants it when root starts it
+    -- sshd wants it when root starts it
+    os.execute "test -d /run/sshd || mkdir /run/sshd 2>/dev/null"
     local inetd = serve("ssh_inetd", "127.0.0.1:0 " .. dir .. "/config", { limit = 30 })
-    local out, err, status = run(("ssh -F none -i %s/user -o IdentitiesOnly=yes -o StrictHostKeyChecking=no "
+    local out, err, status = run(
+      ("ssh -F none -i %s/user -o IdentitiesOnly=yes -o StrictHostKeyChecking=no "
       .. "-o UserKnownHostsFile=/dev/null -o BatchMode=yes -o ProxyUseFdpass=yes "
-      .. "-o ProxyCommand='%s scripts/examples/ssh_fdpass.lua %s %s' localhost echo through a passed socket")
+      .. "-o ProxyCommand='%s scripts/examples/ssh_fdpass.lua %s %s' localhost "
+      .. "echo through a passed socket")
       :format(dir, helper.neap, inetd.host, inetd.port))
     assert.equal("through a passed socket\n", out, err)
     assert.equal(0, status)
@@ -205,7 +218,8 @@ PidFile none
 
   it("generator asks with a generator that waits", function()
     local s = serve "upper"
-    local out, err, status = helper.run_neap(("scripts/examples/generator.lua %s:%s one two three"):format(s.host, s.port))
+    local out, err, status = helper.run_neap(
+      ("scripts/examples/generator.lua %s:%s one two three"):format(s.host, s.port))
     assert.equal("one -> ONE\ntwo -> TWO\nthree -> THREE\n", out)
     assert.equal("", err)
     assert.equal(0, status)
@@ -215,7 +229,8 @@ PidFile none
     local net = require "neap.net"
     local silent <close> = assert(net.listen "127.0.0.1:0")
     local host, port = silent.address:match "//(.-):(%d+)$"
-    local out, err, status = helper.run_neap(("scripts/examples/generator.lua %s:%s one"):format(host, port))
+    local out, err, status = helper.run_neap(
+      ("scripts/examples/generator.lua %s:%s one"):format(host, port))
     assert.equal("", out)
     assert.matches("timed out", err)
     assert.equal(1, status)
@@ -264,7 +279,8 @@ describe("the examples", function()
       local name = path:match "([%w_]+)%.lua$"
       assert.truthy(text:find("^%-%- " .. name .. "%.lua: "), path .. " has no header")
       assert.truthy(text:find("\n-- Try:   ", 1, true), path .. " does not say how to try it")
-      assert.truthy(this:find('"' .. name .. '"', 1, true) or this:find(name .. ".lua", 1, true), path .. " has no spec")
+      assert.truthy(this:find('"' .. name .. '"', 1, true) or this:find(name .. ".lua", 1, true),
+        path .. " has no spec")
     end
     list:close()
   end)

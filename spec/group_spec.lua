@@ -209,7 +209,9 @@ describe("a group", function()
       outer() ]]
     assert.equal(1, status)
     assert.matches("script.lua:2: oops\n", err)
-    assert.matches("traceback:\n.-in function 'error'.-lua:2: .-traceback:\n.-in function 'neap.group.-'outer'", err)
+    assert.matches(
+      "traceback:\n.-in function 'error'.-lua:2: .-traceback:\n.-in function 'neap.group.-'outer'",
+      err)
   end)
 
   it("shows the traceback of its function once", function()
@@ -342,7 +344,8 @@ describe("a group in a generator", function()
     end)
     coroutine.resume(gen)
     neap.sleep(0.002)
-    assert.same({ false, "cannot resume a coroutine in a group that this task belongs to" }, { ok, err })
+    assert.same({ false, "cannot resume a coroutine in a group that this task belongs to" },
+      { ok, err })
     assert.same({ true, "end" }, { coroutine.resume(gen) })
   end)
 

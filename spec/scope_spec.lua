@@ -1,4 +1,5 @@
--- Deadline scopes and timeout: deadlines are results, the nearest instant wins, generators keep theirs to themselves.
+-- Deadline scopes and timeout: deadlines are results, the nearest instant wins, generators keep
+-- theirs to themselves.
 
 local helper = require "spec.support.helper"
 local neap = require "neap"
@@ -143,7 +144,7 @@ describe("a deadline scope", function()
     other:join()
   end)
 
-  it("warns when it is collected without close, with the line that made it, and bounds nothing any more", function()
+  it("warns when collected without close, naming its line, and bounds no more", function()
     local out, err = helper.run_script [[
       warn "@on"
       local neap = require "neap"
@@ -262,7 +263,8 @@ describe("timeout", function()
   end)
 
   it("gives the failure triple when its scope expired, whatever the function made of it", function()
-    for _, f in ipairs { never, function() never() return "ignored" end, function() error((select(2, never()))) end,
+    for _, f in ipairs { never, function() never() return "ignored" end,
+      function() error((select(2, never()))) end,
       function() for _ in neap.every(10) do end end } do
       local ok, message, code = neap.timeout(0.002, f)
       assert.is_nil(ok)

@@ -230,7 +230,11 @@ describe("the scheduler", function()
   it("uses the threads of ended tasks again", function()
     local function round(n)
       for _ = 1, n do neap.spawn(function() neap.yield() end) end
-      while neap.stats().tasks > 1 + #neap.tasks() - neap.stats().tasks and neap.stats().ready > 0 do neap.yield() end
+      local function going()
+        local stats = neap.stats()
+        return stats.tasks > 1 + #neap.tasks() - stats.tasks and stats.ready > 0
+      end
+      while going() do neap.yield() end
     end
     round(10)
     collectgarbage()
@@ -397,7 +401,8 @@ describe("require", function()
 
   local function run(files, main)
     local dir = modules(files)
-    return helper.run_script(("package.path = %q .. '/?.lua'\nneap = require 'neap'\n"):format(dir) .. main)
+    return helper.run_script(("package.path = %q .. '/?.lua'\nneap = require 'neap'\n"):format(dir)
+      .. main)
   end
 
   it("lets a module wait while it loads, and a second task waits for the same module", function()
@@ -413,7 +418,8 @@ describe("require", function()
   it("lets modules that wait require others that wait, in coroutines too", function()
     local out, err = run({
       a = "neap.sleep(0.001) local b = require 'b' return 'a' .. b",
-      b = "local f = coroutine.wrap(function() neap.sleep(0.001) coroutine.yield 'b' end) return f()",
+      b = [[local f = coroutine.wrap(function() neap.sleep(0.001) coroutine.yield 'b' end)
+        return f()]],
     }, "print(coroutine.wrap(function() return (require 'a') end)())")
     assert.equal("", err)
     assert.equal("ab\n", out)

@@ -1,4 +1,5 @@
--- neap --trace: a line for what is listened to, accepted, connected, timed out, closed, with totals and the script's line.
+-- neap --trace: a line for what is listened to, accepted, connected, timed out, closed, with totals
+-- and the script's line.
 
 local helper = require "spec.support.helper"
 
@@ -31,7 +32,9 @@ describe("neap --trace", function()
     assert.matches("neap: %d+%.%d+ listen [^\n]*127.0.0.1:%d+[^\n]* at script.lua:3\n", log)
     assert.matches("neap: %d+%.%d+ accept [^\n]* at script.lua:5\n", log)
     assert.matches("neap: %d+%.%d+ connect [^\n]* at script.lua:10\n", log)
-    assert.matches("close stream tcp://127.0.0.1:%d+<%->[^\n]* %(13 bytes read, 6 written%) at script.lua:8\n", log)
+    assert.matches(
+      "close stream tcp://127.0.0.1:%d+<%->[^\n]* %(13 bytes read, 6 written%) at script.lua:8\n",
+      log)
     assert.matches("close stream [^\n]*%(6 bytes read, 13 written%) at script.lua:14\n", log)
     assert.matches("close listener [^\n]* at script.lua:15\n", log)
   end)
@@ -58,7 +61,9 @@ describe("neap --trace", function()
   end)
 
   it("says nothing without the flag", function()
-    local _, err = helper.run_script [[local l = require("neap.net").listen "127.0.0.1:0" l:close()]]
+    local _, err = helper.run_script [[
+      local l = require("neap.net").listen "127.0.0.1:0"
+      l:close()]]
     assert.equal("", err)
   end)
 end)

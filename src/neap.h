@@ -28,7 +28,8 @@ typedef struct np_config {
   const char *stdlib;  /* a directory of Lua sources to prefer over the baked ones; NULL: baked */
   const char *poll;    /* "epoll", "uv"; NULL: the platform's best, or $NEAP_POLL */
   int watchdog_signal; /* a signal whose handler (SA_SIGINFO) the host has installed and which calls
-                            np_watchdog_tick(info->si_value.sival_ptr); 0: neap.watchdog is not available */
+                            np_watchdog_tick(info->si_value.sival_ptr); 0: neap.watchdog is not
+                          available */
 } np_config;
 
 /* A runtime, or NULL when memory or descriptors ran out. */

@@ -1,7 +1,7 @@
 -- chat.lua: everybody reads what anybody says.
 --
--- Shows: a hub sends one message to many connections; a reader that does not keep up is dropped, and
--- slows nobody else down.
+-- Shows: a hub sends one message to many connections; a reader that does not keep up is dropped,
+-- and slows nobody else down.
 -- Try:   neap scripts/examples/chat.lua [address], then several of: nc 127.0.0.1 9091
 
 local net = require "neap.net"

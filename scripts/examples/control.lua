@@ -1,7 +1,7 @@
 -- control.lua: a daemon's control socket, one command and one answer per record.
 --
--- Shows: SOCK_SEQPACKET keeps record boundaries, so a protocol needs no framing; the kernel says who
--- is at the other end.
+-- Shows: SOCK_SEQPACKET keeps record boundaries, so a protocol needs no framing; the kernel says
+-- who is at the other end.
 -- Try:   neap scripts/examples/control.lua [address]
 --        echo status | socat -t1 - UNIX-CONNECT:/tmp/neap-control.sock,type=5
 
@@ -21,7 +21,8 @@ function command.whoami(conn)
 end
 function command.help() return "status, whoami, help" end
 
-local server = net.serve(arg[1] or "unix-seqpacket:/tmp/neap-control.sock", { mode = 384 }, function(conn)
+local address = arg[1] or "unix-seqpacket:/tmp/neap-control.sock"
+local server = net.serve(address, { mode = 384 }, function(conn)
   for record in conn:records() do
     local name = record:match "^%s*(%a+)"
     local f = command[name or ""]

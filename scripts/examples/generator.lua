@@ -1,7 +1,8 @@
 -- generator.lua: a client whose generator does I/O, under one deadline.
 --
--- Shows: coroutine.wrap works around waiting calls as around any others; one deadline bounds the lookup,
--- the connect and every read inside the block, and comes back as a result, not as an exception.
+-- Shows: coroutine.wrap works around waiting calls as around any others; one deadline bounds the
+-- lookup, the connect and every read inside the block, and comes back as a result, not as an
+-- exception.
 -- Try:   neap scripts/examples/upper.lua &
 --        neap scripts/examples/generator.lua 127.0.0.1:9090 one two three
 

@@ -1,4 +1,5 @@
--- ssh_inetd.lua: starts a program for each connection, with the connection as its standard input and output.
+-- ssh_inetd.lua: starts a program for each connection, with the connection as its standard input
+-- and output.
 --
 -- Shows: what inetd does, in a dozen lines: a child gets a socket, and sees nothing else of ours.
 -- Try:   neap scripts/examples/ssh_inetd.lua 127.0.0.1:2222 /etc/ssh/sshd_config

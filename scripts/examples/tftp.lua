@@ -15,9 +15,13 @@ local function failure(code, text) return string.pack(">I2I2z", ERROR, code, tex
 
 -- A name below root, without a way out of it.
 local function open(name)
-  if name:find("..", 1, true) or name:sub(1, 1) == "/" then return nil, failure(2, "access violation") end
+  if name:find("..", 1, true) or name:sub(1, 1) == "/" then
+    return nil, failure(2, "access violation")
+  end
   local file = io.open(root .. "/" .. name, "rb")
-  if not file or not file:read(0) and file:seek "end" ~= 0 then return nil, failure(1, "file not found") end
+  if not file or not file:read(0) and file:seek "end" ~= 0 then
+    return nil, failure(1, "file not found")
+  end
   return file
 end
 
@@ -34,7 +38,7 @@ end
 local function deliver(socket, packet, block)
   for _ = 1, TRIES do
     socket:send(packet)
-    local deadline <close> = neap.deadline(RETRY_S)
+    local _ <close> = neap.deadline(RETRY_S)
     repeat
       local answer = socket:recv()
       if answer and #answer >= 4 then

@@ -1,8 +1,9 @@
-/* A task per connection, as lean as a task can be: its body is the handler itself, its group is made when it first spawns,
- * and what has to happen at the end is one function of the server's group, called on the same thread.
+/* A task per connection, as lean as a task can be: its body is the handler itself, its group is
+ * made when it first spawns, and what has to happen at the end is one function of the server's
+ * group, called on the same thread.
  *
- * The same in Lua, a function around the handler with pcall and group, costs 1.9 KiB more per connection: its frames do
- * not fit the stack that a thread begins with. */
+ * The same in Lua, a function around the handler with pcall and group, costs 1.9 KiB more per
+ * connection: its frames do not fit the stack that a thread begins with. */
 #include "bindings/task_impl.h"
 
 /* The group lies around everything the body opens: next to the task's own scope. */
@@ -27,12 +28,14 @@ np_group *np_own_group(lua_State *L, np_task *t) {
 /* Stack: task, handler, results or the error; at ctx the error, if there was one. */
 static int k_told(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
-  if (status != LUA_OK && status != LUA_YIELD) t->outcome = NP_RAISED; /* the end function's own error is the group's */
+  if (status != LUA_OK && status != LUA_YIELD)
+    t->outcome = NP_RAISED; /* the end function's own error is the group's */
   else lua_settop(L, t->outcome == NP_WAS_CANCELLED ? (int)ctx : 2);
   return np_task_finish(L, t);
 }
 
-/* The server's function gets the connection, and the error with its traceback: so it is delivered. */
+/* The server's function gets the connection, and the error with its traceback: so it is
+ * delivered. */
 static int tell(lua_State *L, np_task *t) {
   int err = lua_gettop(L), nargs = 1;
   t->on_end = NULL; /* told once, whatever happens now */
@@ -72,7 +75,8 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
 static int on_end(lua_State *L, np_task *t) {
   np_group *g = own_group(t);
   np_node *last = g ? &g->scope.node : &t->root.node;
-  while (t->scopes.next != last) np_node_remove(t->scopes.next); /* deadlines that the body left open */
+  while (t->scopes.next != last)
+    np_node_remove(t->scopes.next); /* deadlines that the body left open */
   if (!g) return tell(L, t);
   np_scope_close(&g->scope);
   bool by_group = g->scope.stage != NP_CALM && t->outcome == NP_RAISED && np_is_cancelled(L, -1);
@@ -119,7 +123,8 @@ static int g_connection(lua_State *L) {
   return 1;
 }
 
-/* g:on_connection_end(f): f(conn), or f(conn, err, traceback) if the handler failed, in the connection's task. */
+/* g:on_connection_end(f): f(conn), or f(conn, err, traceback) if the handler failed, in the
+ * connection's task. */
 static int g_on_connection_end(lua_State *L) {
   np_check_object(L, 1, &np_group_type);
   luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -141,5 +146,8 @@ static int g_tasks(lua_State *L) {
 }
 
 const luaL_Reg np_connection_methods[] = {
-  { "connection", g_connection }, { "on_connection_end", g_on_connection_end }, { "tasks", g_tasks }, { NULL, NULL },
+  {"connection", g_connection},
+  {"on_connection_end", g_on_connection_end},
+  {"tasks", g_tasks},
+  {NULL, NULL},
 };

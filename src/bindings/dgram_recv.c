@@ -208,8 +208,8 @@ static int start_recv(lua_State *L, dgram *d, lua_KContext ctx) {
  * credentials = {pid, uid, gid}}; of UDP, messages that came before the first such call may lack
  * some), fds (n: AF_UNIX, up to n descriptors in info.fds, a to-be-closed list; others are closed),
  * timeout (seconds). "ECONNREFUSED": an earlier send of a connected socket found nobody; the socket
- * goes on. "EMFILE": the descriptors of a message could not be had; the next recv gives its bytes.
- */
+ * goes on. "EMFILE": the descriptors of a message could not be had; the next recv gives its
+ * bytes. */
 int np_dgram_f_recv(lua_State *L) {
   dgram *d = np_dgram_check(L);
   read_recv(L, d);

@@ -22,8 +22,10 @@ static bool is_text(lua_State *L, int n) {
   return same;
 }
 
-/* The bytes of the destination text at index 3: an answer's are the sender's.  0 and *to, or a code, with *why. */
-static int find_destination(lua_State *L, dgram *d, const np_sockaddr **dest, const char **why, bool *name) {
+/* The bytes of the destination text at index 3: an answer's are the sender's.  0 and *to, or a
+ * code, with *why. */
+static int find_destination(lua_State *L, dgram *d, const np_sockaddr **dest, const char **why,
+                            bool *name) {
   size_t len;
   np_addr a;
   *name = false;

@@ -1,4 +1,5 @@
-/* Groups: tasks that end before the function that opened them returns; the first error ends the others. */
+/* Groups: tasks that end before the function that opened them returns; the first error ends the
+ * others. */
 #include "bindings/modules.h"
 #include "bindings/task_impl.h"
 
@@ -125,7 +126,8 @@ static const np_waitkind children_wait = {"the tasks of its group", false, child
 static const np_waitkind children_end = {"the cancelled tasks of its group", false, children_abort,
                                          NULL, true};
 
-/* A cancellation that came before this wait must not raise out of it: the group's tasks would outlive it. */
+/* A cancellation that came before this wait must not raise out of it: the group's tasks would
+ * outlive it. */
 static void look_for_cancellation(np_task *t, np_group *g) {
   uint64_t next;
   if (np_scopes_verdict(t, NP_NEVER, &next, &t->by) != NP_WOKEN_CANCEL) return;
@@ -181,7 +183,8 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
 static int k_group(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   np_group *g = lua_touserdata(L, 1);
-  if (!np_task_of(L)) return luaL_error(L, "group: its runtime has ended"); /* a generator that was left over */
+  if (!np_task_of(L))
+    return luaL_error(L, "group: its runtime has ended"); /* a generator that was left over */
   np_scope_close(&g->scope);
   if (status != LUA_OK && status != LUA_YIELD) {
     bool by_us = g->scope.stage != NP_CALM && np_is_cancelled(L, -1);
@@ -203,8 +206,9 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
   return k_children(L, LUA_OK, 0);
 }
 
-/* group(f): f(g)'s results after all tasks spawned inside have ended; the first error cancels the rest and is raised.
- * nil, message, "ETIMEDOUT" when a deadline ended it, "ECANCELED" when g:cancel() ended f. */
+/* group(f): f(g)'s results after all tasks spawned inside have ended; the first error cancels the
+ * rest and is raised. nil, message, "ETIMEDOUT" when a deadline ended it, "ECANCELED" when
+ * g:cancel() ended f. */
 int np_group_call(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);

@@ -6,8 +6,8 @@
 #include "bindings/task_impl.h"
 #include "core/stream.h"
 
-/* Calls f for every task, groups of tasks included.  The tasks are listed first: f may allocate, and a finalizer
- * that runs then may move tasks between groups (it cannot end one). */
+/* Calls f for every task, groups of tasks included.  The tasks are listed first: f may allocate,
+ * and a finalizer that runs then may move tasks between groups (it cannot end one). */
 typedef void task_fn(lua_State *L, np_task *t, void *ctx);
 
 static void list_group(np_group *g, np_task **list, size_t *n) {

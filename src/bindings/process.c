@@ -360,7 +360,11 @@ static int f_executable(lua_State *L) {
 }
 
 int luaopen_neap_process_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"spawn", f_spawn}, {"environ", f_environ}, {"pid", f_pid}, {"executable", f_executable}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"spawn", f_spawn},
+                                       {"environ", f_environ},
+                                       {"pid", f_pid},
+                                       {"executable", f_executable},
+                                       {NULL, NULL}};
   np_type_init(L, &process_type);
   np_selectable_set(L, &process_type, &selectable);
   luaL_newlib(L, functions);

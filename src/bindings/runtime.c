@@ -1,7 +1,8 @@
 /* A runtime: a Lua state, a loop and a scheduler joined; the turns it makes, and how it ends.
  *
- * It ends when the main group has no tasks left, the exit functions have run and nothing lingers.  When every task
- * waits and nothing outside can wake any of them, it says so and fails instead of waiting for ever. */
+ * It ends when the main group has no tasks left, the exit functions have run and nothing lingers.
+ * When every task waits and nothing outside can wake any of them, it says so and fails instead of
+ * waiting for ever. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,8 @@ static int load_source(lua_State *L, const char *dir, const char *path) {
   return luaL_loadfile(L, file);
 }
 
-/* "neap.net" -> net/init.lua or net.lua below dir; pushes the chunk and its path. 0: there is no such file. */
+/* "neap.net" -> net/init.lua or net.lua below dir; pushes the chunk and its path. 0: there is no
+ * such file. */
 static int search_directory(lua_State *L, const char *dir, const char *name) {
   static const char *const forms[] = {"%s/init.lua", "%s.lua"};
   const char *rest =
@@ -263,7 +265,8 @@ static bool outside_can_wake(np_runtime *rt) {
          np_timer_next(rt->loop) != NP_NEVER;
 }
 
-/* Every task waits for another one: the main group fails with a list of who waits for what, where. */
+/* Every task waits for another one: the main group fails with a list of who waits for what,
+ * where. */
 static void deadlock(np_runtime *rt) {
   lua_State *L = rt->L;
   lua_pushcfunction(L, np_inspect_deadlock);
@@ -275,7 +278,8 @@ static void deadlock(np_runtime *rt) {
   np_group_fail(L, rt->main);
 }
 
-/* Nothing can wake any task. A cancelled one that waits on regardless (a shield without end) is closed. */
+/* Nothing can wake any task. A cancelled one that waits on regardless (a shield without end) is
+ * closed. */
 static void stuck(np_runtime *rt) {
   np_task *t = rt->main->cancelled ? np_first_waiting(rt) : NULL;
   if (t) np_task_kill(rt, t, "waited for ever, though cancelled,");
@@ -294,8 +298,9 @@ static int warn_standing(lua_State *L) {
   return 0;
 }
 
-/* The virtual clock stands while something outside may still come.  When nothing came for a second: lingerers and
- * lookups are no longer waited for, and for tasks that wait outside it says who they are. Returns how long to poll. */
+/* The virtual clock stands while something outside may still come.  When nothing came for a second:
+ * lingerers and lookups are no longer waited for, and for tasks that wait outside it says who they
+ * are. Returns how long to poll. */
 enum { STANDING_MS = 1000 };
 static int stand(np_runtime *rt, int ms) {
   uint64_t now = real_ms();

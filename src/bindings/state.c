@@ -1,9 +1,9 @@
 /* The Lua state of a runtime that makes its own.
  *
- * Lua tells the size of each block it frees, so small blocks need no header: they come from slabs by size class and go
- * back to a list.  Against malloc that takes 20 % off a spawned task, 10 % off a pipelined RESP command, 7 % off a
- * pipelined line (CPU time, the kernel's included).  Slabs are kept until the state is closed.  Sanitized builds use
- * malloc, which they can watch. */
+ * Lua tells the size of each block it frees, so small blocks need no header: they come from slabs
+ * by size class and go back to a list.  Against malloc that takes 20 % off a spawned task, 10 % off
+ * a pipelined RESP command, 7 % off a pipelined line (CPU time, the kernel's included).  Slabs are
+ * kept until the state is closed.  Sanitized builds use malloc, which they can watch. */
 #include "bindings/state.h"
 
 #include <stdio.h>
@@ -26,7 +26,7 @@ struct np_state {
   lua_State *L;
   block *free[CLASSES]; /* of (i + 1) * CLASS_BYTES bytes */
   block *slabs;
-  char *fresh;          /* the newest slab's unused rest */
+  char *fresh; /* the newest slab's unused rest */
   size_t left;
   bool warnings_on, warning_shown, warning_goes_on; /* "@on"; the pieces of one message */
 };
@@ -78,7 +78,9 @@ static void *resize(np_state *s, void *p, size_t osize, size_t nsize) {
   if (!small(osize) && !small(nsize)) return realloc(p, nsize);
   if (small(osize) && small(nsize) && class_of(osize) == class_of(nsize)) return p;
   void *q = take(s, nsize);
-  if (!q) return nsize < osize ? p : NULL; /* Lua relies on shrinking: a block may be longer than its class */
+  if (!q)
+    return nsize < osize ? p
+                         : NULL; /* Lua relies on shrinking: a block may be longer than its class */
   memcpy(q, p, osize < nsize ? osize : nsize);
   give(s, p, osize);
   return q;
@@ -98,8 +100,8 @@ static int on_panic(lua_State *L) {
   return 0;
 }
 
-/* Warnings as the stock interpreter has them, off until "@on", except for Neap's own: a connection that nobody closed
- * should be heard of without having been asked for. */
+/* Warnings as the stock interpreter has them, off until "@on", except for Neap's own: a connection
+ * that nobody closed should be heard of without having been asked for. */
 static void on_warning(void *ud, const char *msg, int goes_on) {
   np_state *s = ud;
   if (!s->warning_goes_on && !goes_on && *msg == '@') {

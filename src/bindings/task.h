@@ -29,10 +29,9 @@ typedef struct np_waitkind {
   const char *what; /* "read", "sleep", "accept": for errors and reports */
   /* something outside the process can end it (no deadlock) */
   bool outside;
-  void (*abort)(
-    np_task *t,
-    void *obj); /* make the object forget this waiter. Called at most once, when a deadline
-                                            or cancellation ends the wait; afterwards nobody wakes t for it */
+  void (*abort)(np_task *t, void *obj); /* make the object forget this waiter. Called at most once,
+                                           when a deadline or cancellation ends the wait; afterwards
+                                           nobody wakes t for it */
   int (*describe)(void *obj, char *buf, size_t size); /* what is waited on; NULL: nothing to say */
   /* neither deadline nor cancellation ends it: for waits that are sure to end */
   bool deaf;

@@ -1,5 +1,6 @@
-/* The inside of tasks, for the scheduler's own files alone: wait.c (waiting, waking), schedule.c (running), task.c (their
- * Lua face), group.c, scope.c, coroutine.c, failure.c, require.c, watchdog.c, inspect.c, trace.c, runtime.c, ending.c. */
+/* The inside of tasks, for the scheduler's own files alone: wait.c (waiting, waking), schedule.c
+ * (running), task.c (their Lua face), group.c, scope.c, coroutine.c, failure.c, require.c,
+ * watchdog.c, inspect.c, trace.c, runtime.c, ending.c. */
 #ifndef NP_TASK_IMPL_H
 #define NP_TASK_IMPL_H
 
@@ -7,8 +8,9 @@
 #include "bindings/task.h"
 #include "core/timer.h"
 
-/* What bounds the waits of a task, innermost first: one list per task, each entry owned by the coroutine that
- * opened it.  Entries of a generator that yielded to its user are off the list until it is resumed. */
+/* What bounds the waits of a task, innermost first: one list per task, each entry owned by the
+ * coroutine that opened it.  Entries of a generator that yielded to its user are off the list until
+ * it is resumed. */
 typedef enum np_scopekind {
   NP_SCOPE_CANCEL,   /* a task's own cancellation, at the bottom, or a group's */
   NP_SCOPE_DEADLINE, /* neap.deadline, neap.timeout */
@@ -44,14 +46,16 @@ typedef struct np_group {
   int ended_by;        /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
 } np_group;
 
-/* User values of a group: its first error, the error's traceback, and what is called at the end of a connection. */
+/* User values of a group: its first error, the error's traceback, and what is called at the end of
+ * a connection. */
 enum { NP_GROUP_ERROR = 1, NP_GROUP_TRACE, NP_GROUP_CONNECTION_END, NP_GROUP_USERVALUES = 3 };
 
 typedef enum np_taskstate { NP_READY, NP_RUNNING, NP_WAITING, NP_ENDED } np_taskstate;
 typedef enum np_outcome { NP_RETURNED, NP_RAISED, NP_WAS_CANCELLED } np_outcome;
 
-/* A userdata, anchored while it lives beside its thread, on whose stack it also lies at index 1. User values: the
- * results or the error; the error's traceback or the reason of the cancellation; the name. */
+/* A userdata, anchored while it lives beside its thread, on whose stack it also lies at index 1.
+ * User values: the results or the error; the error's traceback or the reason of the cancellation;
+ * the name. */
 enum { NP_TASK_RESULT = 1, NP_TASK_TRACE, NP_TASK_NAME, NP_TASK_USERVALUES = 3 };
 struct np_task {
   const np_type *type;
@@ -78,11 +82,12 @@ struct np_task {
   int nresults;
   uint32_t id;
   bool suspending; /* set by np_wait until the scheduler has control */
-  bool checkpoint; /* gave way after a call that did not wait: the next call looks for cancellation */
-  bool doomed;     /* close it from outside when it next suspends */
-  bool leaving;    /* ... because it called os.exit */
-  /* Its body has ended (task, handler, then results or the error): ends with np_task_finish. NULL: that at once. See
-   * connection.c. */
+  bool
+    checkpoint; /* gave way after a call that did not wait: the next call looks for cancellation */
+  bool doomed;  /* close it from outside when it next suspends */
+  bool leaving; /* ... because it called os.exit */
+  /* Its body has ended (task, handler, then results or the error): ends with np_task_finish. NULL:
+   * that at once. See connection.c. */
   int (*on_end)(lua_State *L, np_task *t);
 };
 
@@ -101,7 +106,7 @@ typedef struct np_watch {
 } np_watch;
 
 struct np_runtime {
-  lua_State *L; /* the main state: lua_resume's `from`, and where the scheduler works */
+  lua_State *L;           /* the main state: lua_resume's `from`, and where the scheduler works */
   struct np_state *state; /* made by us; NULL: L is the host's */
   np_loop *loop;
   np_node ready; /* np_task.waiter.node */
@@ -114,8 +119,8 @@ struct np_runtime {
   size_t nparked;  /* generators that hold scopes while they are suspended */
   uint32_t next_id;
   uint32_t slice; /* counts the resumes */
-  int *
-    pool; /* places in the anchors to use again: first those without a thread, then those with one */
+  int *pool; /* places in the anchors to use again: first those without a thread, then those with
+                one */
   int npool, nempty;
   int pool_cap, nanchors;
   int budget;         /* straight calls left in this slice */
@@ -123,7 +128,7 @@ struct np_runtime {
   bool quiet;         /* whoever runs it looks at main->failed itself */
   bool exiting;       /* os.exit was called */
   bool exit_closes;   /* ... with `close` */
-  bool freeing; /* the program's end: what is still open is no leak */
+  bool freeing;       /* the program's end: what is still open is no leak */
   bool ended;         /* nothing is left; end_by_ns is set */
   uint64_t end_by_ns; /* until when unsent bytes are waited for */
   int status;
@@ -153,12 +158,13 @@ np_runtime *np_runtime_find(lua_State *L); /* NULL: none */
 
 /* schedule.c */
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs);
-int np_task_finish(lua_State *L, np_task *t); /* on its thread: keeps the outcome, tells who waits for it */
+int np_task_finish(lua_State *L,
+                   np_task *t); /* on its thread: keeps the outcome, tells who waits for it */
 void np_task_resume(np_runtime *rt, np_task *t);
 void np_drain(np_runtime *rt);
 void np_drain_rounds(np_runtime *rt);
-/* Ends a task that does not run: its pending <close> variables are closed, innermost coroutine first; warns unless why
- * is NULL. */
+/* Ends a task that does not run: its pending <close> variables are closed, innermost coroutine
+ * first; warns unless why is NULL. */
 void np_task_kill(np_runtime *rt, np_task *t, const char *why);
 lua_State *np_task_top(const np_task *t);
 void np_push_task(lua_State *L, np_task *t); /* one that has not ended */
@@ -175,24 +181,29 @@ void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver);
 void np_group_cancel(np_group *g);
 void np_group_adopt(np_group *g, np_task *owner);
 bool np_group_contains(const np_group *g, const np_task *t); /* or a group inside it */
-/* The body will not end (its coroutine or task was closed): cancels the tasks and gives them to the owner's home. */
+/* The body will not end (its coroutine or task was closed): cancels the tasks and gives them to the
+ * owner's home. */
 void np_group_abandon(lua_State *L, np_group *g);
 void np_cancel_scope(np_task *t, np_scope *s);
 void np_group_fail(lua_State *L, np_group *g); /* pops error and traceback */
 np_group *np_nearest_group(np_task *t);
-int np_group_call(lua_State *L); /* neap.group */
+int np_group_call(lua_State *L);                                                 /* neap.group */
 int np_group_wait(lua_State *L, np_group *g, lua_KContext ctx, lua_KFunction k); /* for its tasks */
-void np_group_interrupted(np_task *t, np_group *g); /* that wait was ended by t->woken: the rest is cancelled */
-void np_group_forget(lua_State *L, np_group *g);    /* its tasks have ended */
+void np_group_interrupted(np_task *t,
+                          np_group *g); /* that wait was ended by t->woken: the rest is cancelled */
+void np_group_forget(lua_State *L, np_group *g); /* its tasks have ended */
 
 /* connection.c */
 extern const luaL_Reg np_connection_methods[]; /* of a group */
-np_group *np_own_group(lua_State *L, np_task *t); /* of a connection's task; made at its first spawn */
-/* A task that cannot tell its end itself (closed from outside, no memory): its server hears of it on the main state, with
- * the error at err (0: none). Never raises. True: it is a connection's, and the error is delivered. */
+np_group *np_own_group(lua_State *L,
+                       np_task *t); /* of a connection's task; made at its first spawn */
+/* A task that cannot tell its end itself (closed from outside, no memory): its server hears of it
+ * on the main state, with the error at err (0: none). Never raises. True: it is a connection's, and
+ * the error is delivered. */
 bool np_connection_lost(lua_State *L, np_task *t, int err);
 
-/* failure.c: the error value neap.cancelled, and the traceback kept beside an error while it travels */
+/* failure.c: the error value neap.cancelled, and the traceback kept beside an error while it
+ * travels */
 void np_push_cancelled(lua_State *L);
 int np_raise_cancelled(lua_State *L);
 bool np_is_cancelled(lua_State *L, int idx);
@@ -206,8 +217,9 @@ void np_stitch_coroutine(lua_State *L, lua_State *co,
 /* scope.c */
 void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uint64_t at_ns);
 static inline void np_scope_close(np_scope *s) { np_node_remove(&s->node); }
-/* What the scopes say of a wait with this deadline of its own: 0 and the next instant to look again, -ETIMEDOUT or
- * NP_WOKEN_CANCEL and the scope that says so (NULL: the wait's own deadline). */
+/* What the scopes say of a wait with this deadline of its own: 0 and the next instant to look
+ * again, -ETIMEDOUT or NP_WOKEN_CANCEL and the scope that says so (NULL: the wait's own
+ * deadline). */
 enum { NP_WOKEN_CANCEL = -6001 };
 int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next_ns, np_scope **by);
 /* A cancellation was delivered (raised): its grace begins. */
@@ -218,7 +230,7 @@ bool np_scopes_foreign(lua_State *L, np_task *t, lua_State *co); /* t must not r
 void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co);
 void np_scopes_closed(lua_State *L, lua_State *co);
 void np_scopes_orphan(lua_State *L); /* generators outlive the runtime in a borrowed state */
-int np_timeout_call(lua_State *L); /* neap.timeout */
+int np_timeout_call(lua_State *L);   /* neap.timeout */
 
 /* coroutine.c */
 void np_coroutine_install(lua_State *L); /* the relay's functions into the coroutine table */

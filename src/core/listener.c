@@ -2,8 +2,8 @@
  *
  * An event allows a socket some accepts without another event: 1 at first, doubled whenever they
  * were all used, back to 1 when one found nothing.  So a lone connection costs one accept4 and a
- * storm one event for 16. Nothing is accepted ahead of the owner, so nothing accepted can be lost.
- */
+ * storm one event for 16. Nothing is accepted ahead of the owner, so nothing accepted can be
+ * lost. */
 #include "core/listener.h"
 
 #include <fcntl.h>
@@ -179,8 +179,8 @@ static void tell(np_listener *s, int what) {
   if (s->fn) s->fn(s->owner, what);
 }
 
-/* Level-triggered, so an event that nobody waits for turns the watcher off until np_listener_wait.
- */
+/* Level-triggered, so an event that nobody waits for turns the watcher off until
+ * np_listener_wait. */
 static void on_poll(np_poll *p, int events) {
   (void)events;
   lsock *k = np_container(p, lsock, poll);
@@ -365,8 +365,8 @@ int np_listener_add_mem(np_listener *s, const char *name, size_t len, int backlo
   return 0;
 }
 
-/* What has to be told from the loop: connections to a mem: name, and the shortage of descriptors.
- */
+/* What has to be told from the loop: connections to a mem: name, and the shortage of
+ * descriptors. */
 static void on_deliver(np_later *w) {
   np_listener *s = np_container(w, np_listener, deliver);
   if (s->lack) tell(s, NP_LISTENER_STARVED);

@@ -29,8 +29,8 @@ enum {
 };
 typedef void np_listener_fn(void *owner, int what);
 
-/* A listener without sockets; takes the reserve descriptor.  0 or -errno (-EMFILE: not even that).
- */
+/* A listener without sockets; takes the reserve descriptor.  0 or -errno (-EMFILE: not even
+ * that). */
 int np_listener_new(np_loop *l, np_listener **out);
 void np_listener_own(np_listener *s, np_listener_fn *fn, void *owner);
 

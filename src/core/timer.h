@@ -1,8 +1,9 @@
-/* Timers: one 4-ary heap per loop, nodes embedded in their owners, 1 ms granularity, never early, first set first among equals.
+/* Timers: one 4-ary heap per loop, nodes embedded in their owners, 1 ms granularity, never early,
+ * first set first among equals.
  *
- * The one idea: a node already in the heap is not moved when its instant moves later or is cleared; the
- * stale key comes up once, and the node is put back at its true place or dropped.  So an idle deadline
- * that is pushed forward by every message costs a store. */
+ * The one idea: a node already in the heap is not moved when its instant moves later or is cleared;
+ * the stale key comes up once, and the node is put back at its true place or dropped.  So an idle
+ * deadline that is pushed forward by every message costs a store. */
 #ifndef NP_TIMER_H
 #define NP_TIMER_H
 
@@ -21,7 +22,8 @@ static inline void np_timer_init(np_timer *t, void (*fire)(np_timer *)) {
   t->pos = 0;
 }
 
-/* Arms t for the absolute instant at_ns. 0, or -ENOMEM (the heap could not grow; t is not armed). */
+/* Arms t for the absolute instant at_ns. 0, or -ENOMEM (the heap could not grow; t is not
+ * armed). */
 int np_timer_set(np_loop *l, np_timer *t, uint64_t at_ns);
 
 /* Disarms; the node may stay in the heap (its memory must live until np_timer_remove). */
