@@ -45,6 +45,7 @@ BIND   := $(wildcard src/bindings/*.c)
 STDLIB := $(shell find lua/stdlib -name '*.lua' 2>/dev/null)
 COBJ   := $(CORE:src/%.c=$B/%.o)
 BOBJ   := $(BIND:src/%.c=$B/%.o) $B/baked.o
+MOBJ   := $(patsubst src/%.c,$B/%.o,$(wildcard src/*.c))
 FUZZ   := $(patsubst spec/fuzz/%.c,%,$(wildcard spec/fuzz/*.c))
 
 # ---- building ---------------------------------------------------------------------------------------------------
@@ -54,11 +55,11 @@ all: $B/neap $B/neap.so $B/libneap.a ## build the command, the Lua module and th
 Q   := $(if $(V),,@)
 say  = $(if $(V),,@echo "  $1")
 
-objects: $(COBJ) $(BOBJ) $B/main.o
+objects: $(COBJ) $(BOBJ) $(MOBJ)
 
-$B/neap: $B/main.o $B/libneap.a
+$B/neap: $(MOBJ) $B/libneap.a
 	$(call say,link $@)
-	$Q$(CC) $(CFLAGS) $(SAN) $(LTO) $(LDFLAGS) -Wl,-E -o $@ $B/main.o $B/libneap.a \
+	$Q$(CC) $(CFLAGS) $(SAN) $(LTO) $(LDFLAGS) -Wl,-E -o $@ $(MOBJ) $B/libneap.a \
 	  -Wl,--whole-archive $(LUA_A) -Wl,--no-whole-archive $(UV_LIBS) -lm -ldl -lpthread
 
 # Lua's own functions stay undefined in the module: the host brings them, and there must not be two.

@@ -21,22 +21,8 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "arguments.h"
 #include "neap.h"
-
-enum { USAGE = 2 };
-
-/* What the arguments ask for. Indices into argv; 0: absent. */
-typedef struct options {
-  int argc;
-  char **argv;
-  int script;      /* the script's name, or "-" */
-  int first;       /* of -e and -l: where options begin */
-  int last;        /* one past the last option */
-  bool code;       /* there is an -e */
-  bool library;    /* there is an -l */
-  bool from_stdin; /* the script is standard input */
-  bool prompt, version, help, warnings, trace;
-} options;
 
 static np_runtime *volatile running; /* for the signal handler; NULL outside the loop */
 static volatile sig_atomic_t caught;
@@ -111,74 +97,7 @@ static void raise_limit(lua_State *L) {
   setrlimit(RLIMIT_NOFILE, &lim);
 }
 
-/* ---- arguments -------------------------------------------------------------------------------------------- */
-
-static const char usage_text[] =
-  "usage: neap [options] [script [args]]\n"
-  "  script       run the file; '-' runs standard input; arguments are in 'arg' and '...'\n"
-  "  -e code      run code first; neap's modules are globals there (neap, net, process ...)\n"
-  "  -l mod       require mod into a global of that name (-l g=mod: into g)\n"
-  "  -i           prompt after the script; waiting works at the prompt\n"
-  "  -W           turn all warnings on (Neap's own always are)\n"
-  "  --trace      log what is listened to, accepted, connected, timed out and closed, and where\n"
-  "  -v           print the versions (--version)\n"
-  "  -h           print this (--help)\n"
-  "  --           end of the options\n"
-  "Exit status: 0, 1 (the script failed), 2 (bad usage), 128 + signal, or what os.exit was "
-  "given.\n";
-
-static int bad_usage(const char *what, const char *arg) {
-  fprintf(stderr, "neap: %s '%s'\n%s", what, arg, usage_text);
-  return USAGE;
-}
-
-/* An option with a value, glued ("-ecode") or apart ("-e code"); moves *i. 0 or USAGE. */
-static int value_option(const options *o, int *i) {
-  if (o->argv[*i][2] == '\0' && (++*i >= o->argc || o->argv[*i][0] == '\0'))
-    return bad_usage("a value is missing after", o->argv[*i - 1]);
-  return 0;
-}
-
-static int short_option(options *o, int *i) {
-  const char *a = o->argv[*i];
-  if (a[1] == 'e' || a[1] == 'l') {
-    *(a[1] == 'e' ? &o->code : &o->library) = true;
-    return value_option(o, i);
-  }
-  bool *flag = a[1] == 'i'   ? &o->prompt
-               : a[1] == 'v' ? &o->version
-               : a[1] == 'h' ? &o->help
-               : a[1] == 'W' ? &o->warnings
-                             : NULL;
-  if (!flag || a[2] != '\0') return bad_usage("unknown option", a);
-  *flag = true;
-  return 0;
-}
-
-static int long_option(options *o, const char *a) {
-  if (strcmp(a, "--help") == 0) o->help = true;
-  else if (strcmp(a, "--version") == 0) o->version = true;
-  else if (strcmp(a, "--trace") == 0) o->trace = true;
-  else return bad_usage("unknown option", a);
-  return 0;
-}
-
-static int parse(options *o, int argc, char **argv) {
-  int i = 1;
-  *o = (options){.argc = argc, .argv = argv};
-  for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-    if (strcmp(argv[i], "--") == 0) {
-      o->last = i++;
-      break;
-    }
-    int r = argv[i][1] == '-' ? long_option(o, argv[i]) : short_option(o, &i);
-    if (r) return r;
-  }
-  if (!o->last) o->last = i;
-  o->script = i < argc ? i : 0;
-  o->from_stdin = o->script && strcmp(argv[i], "-") == 0 && strcmp(argv[i - 1], "--") != 0;
-  return 0;
-}
+/* ---- the script's arguments ------------------------------------------------------------------------------- */
 
 /* `arg` as the stock interpreter makes it: the script is 0, what is before it negative. */
 static void push_arg_table(lua_State *L, const options *o) {
@@ -275,6 +194,33 @@ static void run_code(lua_State *L, const char *code) {
   lua_call(L, 0, 0);
 }
 
+/* The supervisor's main function and its arguments: count, reuseport, grace, the workers' argv. */
+static int prepare_supervisor(lua_State *L, const options *o) {
+  int n = 0;
+  lua_settop(L,
+             0); /* the script has been compiled: its mistakes are told once, not by each worker */
+  push_code(L, "return require('neap.workers.supervisor')", "=neap");
+  lua_call(L, 0, 1);
+  lua_pushinteger(L, o->workers.count);
+  lua_pushboolean(L, o->workers.reuseport);
+  lua_pushnumber(L, o->workers.grace_s);
+  lua_createtable(L, o->argc, 0);
+  for (int i = 1; i < o->argc; i++) {
+    if (i >= o->workers_at && i < o->workers_end) continue;
+    lua_pushstring(L, o->argv[i]);
+    lua_rawseti(L, -2, ++n);
+  }
+  return lua_gettop(L);
+}
+
+static void begin_worker(lua_State *L, const options *o) {
+  push_code(L, "require('neap.workers').begin(...)", "=neap");
+  lua_pushinteger(L, o->workers.id);
+  lua_pushinteger(L, o->workers.count);
+  lua_pushboolean(L, o->workers.reuseport);
+  lua_call(L, 3, 0);
+}
+
 /* (options) -> the main function and its arguments. Raises what cannot be compiled. */
 static int f_prepare(lua_State *L) {
   const options *o = lua_touserdata(L, 1);
@@ -285,6 +231,7 @@ static int f_prepare(lua_State *L) {
   if (o->warnings) lua_warning(L, "@on", 0);
   if (o->trace) run_code(L, "require('neap.trace.core').start()");
   if (o->code || o->prompt) run_code(L, "require('neap.prompt').globals()");
+  if (o->workers.id) begin_worker(L, o);
   lua_settop(L, 0);
   lua_newtable(L);
   add_options(L, o, 1);
@@ -298,6 +245,7 @@ static int f_prepare(lua_State *L) {
     push_code(L, "require('neap.prompt').run()", "=neap");
     add_step(L, 1);
   }
+  if (o->workers.count && !o->workers.id) return prepare_supervisor(L, o);
   push_steps(L, 1, nargs);
   return lua_gettop(L);
 }
@@ -382,11 +330,13 @@ _Noreturn static void leave(int status) {
 int main(int argc, char **argv) {
   options o;
   char path[PATH_MAX];
-  int status = parse(&o, argc, argv);
+  int status = np_arguments(&o, argc, argv);
   if (status) return status;
-  if (o.help) return fputs(usage_text, stdout) < 0;
+  if (o.help) return fputs(np_usage, stdout) < 0;
   if (o.version && !o.code && !o.library && !o.script && !o.prompt) return print_versions();
   if (o.version) print_versions();
+  if (o.workers.id && !np_worker_begin())
+    return np_bad_usage("only the supervisor starts workers:", o.argv[o.workers_at]);
   if (!o.script && !o.code && !o.library &&
       !o.prompt) { /* nothing named: a prompt for people, standard input for pipes */
     if (isatty(0)) o.prompt = true;
