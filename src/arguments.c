@@ -1,4 +1,4 @@
-/* Reading the command's arguments, and what is said about bad ones. Nothing is opened or run here. */
+/* Reading the command's arguments, and what is said about bad ones. Nothing is opened or run. */
 #include "arguments.h"
 
 #include <stdio.h>
