@@ -68,6 +68,17 @@ describe("the documents", function()
     assert.equal("HELLO", conn:read { timeout = 10 })
   end)
 
+  it("embed as the manual does", function()
+    local dir = helper.tmpdir()
+    helper.write_file(dir .. "/host.c", read("docs/manual.md"):match "```c\n(.-)```")
+    local compile = "%s %s -Isrc -o %s/host %s/host.c %s/libneap.a"
+      .. " $(pkg-config --libs lua5.4 libuv) -lm -ldl -lpthread && %s/host"
+    local out, err, status = helper.run(
+      compile:format(helper.cc, helper.cflags, dir, dir, helper.build, dir), { limit = 60 })
+    assert.equal("hello from a task\n", out, err)
+    assert.equal(0, status)
+  end)
+
   it("name files that exist", function()
     for _, path in ipairs { "README.md", "docs/manual.md", "docs/cookbook.md" } do
       local dir = path:match "^(.*/)" or ""
