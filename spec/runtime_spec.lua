@@ -1,4 +1,5 @@
--- How a program ends: statuses, reports, os.exit, on_exit, deadlocks; the virtual clock; the watchdog.
+-- How a program ends: statuses, reports, os.exit, on_exit, deadlocks; the virtual clock; the
+-- watchdog.
 
 local helper = require "spec.support.helper"
 
@@ -29,14 +30,14 @@ describe("the end of a program", function()
       broken()
       return 1]]
     assert.equal("closed\n", out)
-    assert.equal([[
+    assert.equal(([[
 neap: script.lua:7: oops
 stack traceback:
-	[C]: in function 'error'
-	script.lua:7: in local 'broken'
-	script.lua:8: in main chunk
-	[C]: in ?
-]], err)
+>[C]: in function 'error'
+>script.lua:7: in local 'broken'
+>script.lua:8: in main chunk
+>[C]: in ?
+]]):gsub("\n>", "\n\t"), err)
     assert.equal(1, status)
   end)
 
@@ -179,7 +180,8 @@ describe("a deadlock", function()
         a:join()
       end)]], { limit = 10 })
     assert.equal("", out)
-    assert.matches("^neap: deadlock: every task waits, and nothing outside can wake any of them\n", err)
+    assert.matches("^neap: deadlock: every task waits, and nothing outside can wake any of them\n",
+      err)
     assert.matches("\n\ttask 1 main: join task 2 at script.lua:11", err)
     assert.matches("\n\ttask 2 reader: [^\n]*channel[^\n]* at script.lua:4", err)
     assert.matches("\n\ttask 3: [^\n]*event[^\n]* at script.lua:9", err)
@@ -271,10 +273,13 @@ describe("the virtual clock", function()
       l:close()
       neap.sleep(7200)
       print(slept)]])
-    local out, err, status = helper.run(("(sleep 1.5; echo) | %s %s"):format(helper.quote(helper.neap), script))
+    local out, err, status = helper.run(
+      ("(sleep 1.5; echo) | %s %s"):format(helper.quote(helper.neap), script))
     assert.equal("nil\ntrue\n", out)
-    assert.matches("Lua warning: neap: the virtual clock stands, as something outside may still come\n" ..
-      "\ttask 1 main: read [^\n]* at [^\n]*script.lua:12\n\ttask 2 acceptor: accept [^\n]* at [^\n]*script.lua:7\n", err)
+    assert.matches(
+      "Lua warning: neap: the virtual clock stands, as something outside may still come\n" ..
+      "\ttask 1 main: read [^\n]* at [^\n]*script.lua:12\n" ..
+      "\ttask 2 acceptor: accept [^\n]* at [^\n]*script.lua:7\n", err)
     local _, n = err:gsub("the virtual clock stands", "")
     assert.equal(1, n)
     assert.equal(0, status)
@@ -316,7 +321,8 @@ describe("the watchdog", function()
       neap.sleep(0.02)
       print(neap.watchdog(false))]]
     assert.equal("true\ntrue\n", out)
-    assert.matches("^Lua warning: neap: task 2 %(busy%) has kept the loop for 0%.%d+ s at script.lua:[78]\n" ..
+    assert.matches(
+      "^Lua warning: neap: task 2 %(busy%) has kept the loop for 0%.%d+ s at script.lua:[78]\n" ..
       "stack traceback:\n.-in upvalue 'spin'\n", (err:gsub("in local 'spin'", "in upvalue 'spin'")))
     local _, n = err:gsub("has kept", "")
     assert.equal(1, n)

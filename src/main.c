@@ -1,8 +1,9 @@
 /* The command: arguments, signals, limits, the first task, the exit status.
  *
- * Everything that concerns the whole process is here and nowhere else: the library below neap.h never touches a signal
- * handler, a resource limit or the standard descriptors.  A script given alone is the main task itself; -e, -l and -i
- * become steps of one main task. main.c knows nothing of sockets. */
+ * Everything that concerns the whole process is here and nowhere else: the library below neap.h
+ * never touches a signal handler, a resource limit or the standard descriptors.  A script given
+ * alone is the main task itself; -e, -l and -i become steps of one main task. main.c knows nothing
+ * of sockets. */
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -27,7 +28,7 @@
 static np_runtime *volatile running; /* for the signal handler; NULL outside the loop */
 static volatile sig_atomic_t caught;
 
-/* ---- signals ---------------------------------------------------------------------------------------------- */
+/* Signals. */
 
 static void die_of(int sig) {
   struct sigaction act = {.sa_handler = SIG_DFL};
@@ -73,10 +74,10 @@ static void install_signals(void) {
   }
 }
 
-/* ---- descriptors and limits ------------------------------------------------------------------------------- */
+/* Descriptors and limits. */
 
-/* A closed 0, 1 or 2 would be the number of the first socket.  The stand-in fails with EBADF when used, as the closed
- * descriptor would: it is open in the other direction. */
+/* A closed 0, 1 or 2 would be the number of the first socket.  The stand-in fails with EBADF when
+ * used, as the closed descriptor would: it is open in the other direction. */
 static void hold_standard_descriptors(void) {
   for (int fd = 0; fd <= 2; fd++)
     if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
@@ -84,8 +85,9 @@ static void hold_standard_descriptors(void) {
       return;
 }
 
-/* Raises the soft limit of descriptors to the hard one.  The original goes into the registry, where the process binding
- * finds it for the children: many programs loop over all numbers up to the limit, or still use select(). */
+/* Raises the soft limit of descriptors to the hard one.  The original goes into the registry, where
+ * the process binding finds it for the children: many programs loop over all numbers up to the
+ * limit, or still use select(). */
 static void raise_limit(lua_State *L) {
   struct rlimit lim;
   if (getrlimit(RLIMIT_NOFILE, &lim) != 0) return;
@@ -97,7 +99,7 @@ static void raise_limit(lua_State *L) {
   setrlimit(RLIMIT_NOFILE, &lim);
 }
 
-/* ---- the script's arguments ------------------------------------------------------------------------------- */
+/* The script's arguments. */
 
 /* `arg` as the stock interpreter makes it: the script is 0, what is before it negative. */
 static void push_arg_table(lua_State *L, const options *o) {
@@ -108,7 +110,7 @@ static void push_arg_table(lua_State *L, const options *o) {
   }
 }
 
-/* ---- the main task ---------------------------------------------------------------------------------------- */
+/* The main task. */
 
 /* Upvalues: the module and the global it goes to. */
 static int k_library(lua_State *L, int status, lua_KContext ctx) {
@@ -147,7 +149,8 @@ static int k_main(lua_State *L, int status, lua_KContext ctx) {
 }
 static int f_main(lua_State *L) { return k_main(L, LUA_OK, 0); }
 
-/* A chunk of Lua text as a function, or raises its message: nothing has run yet, so there is no traceback to give. */
+/* A chunk of Lua text as a function, or raises its message: nothing has run yet, so there is no
+ * traceback to give. */
 static void push_code(lua_State *L, const char *code, const char *name) {
   if (luaL_loadbuffer(L, code, strlen(code), name) != LUA_OK) lua_error(L);
 }
@@ -250,9 +253,10 @@ static int f_prepare(lua_State *L) {
   return lua_gettop(L);
 }
 
-/* ---- start and end ---------------------------------------------------------------------------------------- */
+/* Start and end. */
 
-/* The standard library of the source tree, when the binary lies in a build directory of it; else the baked one. */
+/* The standard library of the source tree, when the binary lies in a build directory of it; else
+ * the baked one. */
 static const char *find_stdlib(char *buf, size_t size) {
   const char *env = getenv("NEAP_STDLIB");
   if (env && *env) return env;
@@ -285,8 +289,8 @@ static int report(lua_State *L) {
   return 1;
 }
 
-/* What print wrote is out before the program waits, though standard output is a file or a pipe: a server's log has to
- * be there to be read. */
+/* What print wrote is out before the program waits, though standard output is a file or a pipe: a
+ * server's log has to be there to be read. */
 static bool printed(void) {
 #ifdef __GLIBC__
   return __fpending(stdout) > 0; /* 2 ns; fflush with nothing to do takes a lock */
@@ -316,10 +320,12 @@ static int run(np_runtime *rt, options *o) {
   return np_status(rt);
 }
 
-/* The leak checker's own entry, in builds that have it: this program leaves by _exit, which skips its last look. */
+/* The leak checker's own entry, in builds that have it: this program leaves by _exit, which skips
+ * its last look. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
-/* Leaves without exit handlers: libuv's would wait for the thread pool, where a slow name lookup can sit for a minute. */
+/* Leaves without exit handlers: libuv's would wait for the thread pool, where a slow name lookup
+ * can sit for a minute. */
 _Noreturn static void leave(int status) {
   fflush(NULL);
   if (caught) die_of(caught);

@@ -1,7 +1,8 @@
--- stress.lua seed seconds: tasks that do, at random, everything the scheduler offers, nested in each other.
+-- stress.lua seed seconds: tasks that do, at random, everything the scheduler offers, nested in
+-- each other.
 --
--- Nothing is compared: what must hold is that nothing crashes, hangs or is left behind. The seed repeats the choices, not
--- the timing.
+-- Nothing is compared: what must hold is that nothing crashes, hangs or is left behind. The seed
+-- repeats the choices, not the timing.
 
 local neap = require "neap"
 local net = require "neap.net"
@@ -35,7 +36,8 @@ local leaves = {
   function() pick(events):set() end,
   function() pick(events):clear() end,
   function()
-    neap.select { pick(channels), { pick(channels), "put", 1 }, pick(events), timeout = some(0.003) }
+    neap.select { pick(channels), { pick(channels), "put", 1 }, pick(events),
+      timeout = some(0.003) }
   end,
   function()
     local t = pick(tasks)
@@ -62,8 +64,8 @@ local leaves = {
   function() if random() < 0.05 then collectgarbage() end end,
   function()
     local a, b = net.pair "unix"
-    local _ <close>, _ = a
-    local _ <close>, _ = b
+    local _ <close> = a
+    local _ <close> = b
     neap.spawn(function() pcall(b.write, b, "hi\n") end)
     a:read("l", { timeout = 0.002 })
   end,

@@ -78,7 +78,8 @@ static void push_unpack(lua_State *L) {
 
 static int push_unpacked(lua_State *L, const np_cond *c, const char *frame) {
   int base = lua_gettop(L), status;
-  lua_pushlstring(L, frame, c->len); /* first: the collector may run a finalizer that closes the stream */
+  lua_pushlstring(L, frame,
+                  c->len); /* first: the collector may run a finalizer that closes the stream */
   push_unpack(L);
   lua_pushlstring(L, c->delim, c->delim_len);
   lua_rotate(L, -3, -1);
