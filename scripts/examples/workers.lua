@@ -30,9 +30,9 @@ local address, count = arg[1] or "127.0.0.1:9092", tonumber(arg[2] or "2")
 local workers = {}
 for i = 1, count do
   local ours, theirs = assert(net.pair "unix")
-  process.spawn({ process.executable, arg[0], "worker" }, { stdin = theirs })
+  local child = assert(process.spawn({ process.executable, arg[0], "worker" }, { stdin = theirs }))
   theirs:close()
-  workers[i] = ours
+  workers[i] = { socket = ours, child = child } -- a child that nobody holds is ended
 end
 
 local next_worker = 0
@@ -41,5 +41,5 @@ print("workers: listening on " .. listener.address)
 for conn in listener:accepts() do
   local descriptor <close> = conn:take()
   next_worker = next_worker % count + 1
-  assert(workers[next_worker]:send("c", { fds = { descriptor } }))
+  assert(workers[next_worker].socket:send("c", { fds = { descriptor } }))
 end
