@@ -103,6 +103,20 @@ describe("neap --workers", function()
     end
   end)
 
+  it("lets idle workers take turns, so that long connections are spread", function()
+    local p = start("2", answering, "127.0.0.1:0")
+    local addr, open, seen = listening(p, 2)[1], {}, { 0, 0 }
+    for i = 1, 40 do
+      open[i] = assert(net.connect(addr))
+      open[i]:write "who\n"
+      local id = tonumber(open[i]:read({ timeout = 5 }):match "^%d")
+      seen[id] = seen[id] + 1
+    end
+    for _, conn in ipairs(open) do conn:close() end
+    local least = os.getenv "NEAP_POLL" == "uv" and 0 or 10 -- which has no turns
+    assert.is_true(math.min(seen[1], seen[2]) >= least, table.concat(seen, ":"))
+  end)
+
   it("lets each bind for itself with reuseport, and passes what cannot be bound twice", function()
     local text = answering .. [[
       local l = assert(net.listen "localhost:0")

@@ -25,19 +25,21 @@ typedef struct plan { /* the arguments of listen, checked */
   np_setopt opts[NP_SETOPTS_MAX + 1];
   np_bindopts bind;
   bool v6only_given;
+  bool shared;
   /* of a failure: */
   int at;          /* the address it happened on */
   const char *bad; /* the option that failed */
   const char *why; /* more than the code says */
 } plan;
 
-static const char *const known[] = {"backlog", "mode", NULL};
+static const char *const known[] = {"backlog", "mode", "shared", NULL};
 
 static void check_options(lua_State *L, int idx, plan *p) {
   int n = np_check_setopts(L, idx, known, p->opts);
   p->bind.opts = p->opts;
   p->bind.nopts = n;
   p->bind.mode = (int)np_opt_integer(L, idx, "mode", -1, 0, 07777);
+  p->shared = np_opt_boolean(L, idx, "shared", false);
   p->bind.backlog = (int)np_opt_integer(L, idx, "backlog", BACKLOG, 1, BACKLOG_MAX);
   for (int i = 0; i < n; i++)
     if (strcmp(p->opts[i].opt->name, "v6only") == 0) p->v6only_given = true;
@@ -206,6 +208,7 @@ static int open_listener(lua_State *L, listener *l, plan *p) {
     bool again = false;
     int r = np_listener_start(L, l);
     if (r == 0) r = listen_all(p, l->core, &again);
+    if (r == 0 && p->shared) np_listener_share(l->core);
     if (r == 0) return 0;
     np_listener_end(l);
     if (!again || tries == 0) return r;
@@ -226,8 +229,9 @@ static int listen_failed(lua_State *L, const plan *p, int code) {
  * addr: a literal tcp address (":80" is both families), unix:, unix-seqpacket:, fd:, systemd: or
  * mem: address, or a list of them, where port 0 is the same port for all.  opts: backlog (4096, cut
  * by the kernel to somaxconn; of mem: exact), mode (permissions of an AF_UNIX path, an integer),
- * and every socket option.  A stale AF_UNIX path is replaced only if nobody answers on it.  Codes:
- * EADDRINUSE, EADDRNOTAVAIL, EACCES, ENAMETOOLONG, EINVAL, EMFILE, ... */
+ * shared (other processes accept from it too), and every socket option.  A stale AF_UNIX path is
+ * replaced only if nobody answers on it.  Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES, ENAMETOOLONG,
+ * EINVAL, EMFILE, ... */
 int np_listen(lua_State *L) {
   plan p;
   memset(&p, 0, sizeof p);

@@ -44,6 +44,7 @@ struct np_listener {
   int turn;     /* the socket to look at first: no family starves the other */
   bool waiting; /* the owner wants NP_LISTENER_ACCEPT */
   bool paused;  /* out of descriptors: `rest` resumes */
+  bool shared;  /* other processes accept from the same sockets */
   int reserve;  /* a descriptor to give up at EMFILE; -1 while it could not be had back */
   np_timer rest;
   int lack;         /* why NP_LISTENER_STARVED is due: -EMFILE, -ENOMEM ...; 0: it is not */
@@ -173,10 +174,20 @@ int np_listener_take(np_listener *s, int i) {
   return fd;
 }
 
+void np_listener_share(np_listener *s) { s->shared = true; }
+
 /* ---- readiness ---- */
 
 static void tell(np_listener *s, int what) {
   if (s->fn) s->fn(s->owner, what);
+}
+
+/* A shared socket is watched only while somebody waits: whoever is woken is one that accepts, and
+ * comes back at the end of the kernel's queue. So processes take turns, at two epoll_ctl per
+ * connection; without this, four idle workers made two useless accepts per connection. */
+static void leave_queue(np_listener *s) {
+  for (int i = 0; i < s->n; i++)
+    if (s->socks[i]->poll.fd >= 0) np_poll_want(s->obj.loop, &s->socks[i]->poll, 0);
 }
 
 /* Level-triggered, so an event that nobody waits for turns the watcher off until
@@ -190,6 +201,7 @@ static void on_poll(np_poll *p, int events) {
     return;
   }
   s->waiting = false;
+  if (s->shared) leave_queue(s);
   k->left = k->batch;
   tell(s, NP_LISTENER_ACCEPT);
 }
@@ -198,7 +210,8 @@ static int starved(np_listener *s, int code);
 
 static int watch(np_listener *s, lsock *k) {
   if (k->poll.fd >= 0) return np_poll_want(s->obj.loop, &k->poll, NP_READABLE);
-  return np_poll_add(s->obj.loop, &k->poll, k->fd, NP_READABLE, NP_POLL_LEVEL);
+  int flags = s->shared ? NP_POLL_LEVEL | NP_POLL_ONE : NP_POLL_LEVEL;
+  return np_poll_add(s->obj.loop, &k->poll, k->fd, NP_READABLE, flags);
 }
 
 int np_listener_wait(np_listener *s) {
@@ -221,6 +234,7 @@ int np_listener_ready(const np_listener *s) {
 /* ---- accepting ---- */
 
 static void used_up(lsock *k) {
+  if (k->listener->shared) return; /* one at a time: the others are there for the next */
   if (k->batch == 1 && k->hold > 0) {
     k->hold--;
     return;

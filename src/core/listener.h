@@ -39,6 +39,10 @@ void np_listener_own(np_listener *s, np_listener_fn *fn, void *owner);
  * taken. */
 int np_listener_add(np_listener *s, int fd);
 
+/* Says, before the first wait, that other processes accept from the same sockets: each connection
+ * wakes one of them, in turns where the watcher can do that. */
+void np_listener_share(np_listener *s);
+
 /* Gives an empty listener the name `name` on its loop instead, with room for `backlog` connections:
  * 0, -EADDRINUSE, -ENOMEM. */
 int np_listener_add_mem(np_listener *s, const char *name, size_t len, int backlog);

@@ -14,6 +14,9 @@ enum { NP_READABLE = 1, NP_WRITABLE = 2, NP_HANGUP = 4, NP_ERROR = 8 };
 /* Flags of np_poll_add. */
 enum {
   NP_POLL_LEVEL = 1, /* keep telling while it is ready: listeners, descriptors in blocking mode */
+  /* With LEVEL, for reading only: of the processes that wait, an event wakes one, where the watcher
+   * can do that (EPOLLEXCLUSIVE). Whoever has left and comes back is the last to be woken. */
+  NP_POLL_ONE = 2,
 };
 
 typedef struct np_poll {

@@ -18,6 +18,7 @@ enum { BATCH = 128 }; /* events per wait: more only delays timers */
 enum { GEN_UV = 0 };
 
 static uint32_t events_of(const np_poll *p) {
+  if (p->flags & NP_POLL_ONE) return EPOLLIN | EPOLLEXCLUSIVE; /* takes no EPOLLRDHUP, and no MOD */
   uint32_t ev = EPOLLRDHUP;
   if (!(p->flags & NP_POLL_LEVEL)) ev |= EPOLLET | EPOLLIN | EPOLLPRI;
   else if (p->want & NP_READABLE) ev |= EPOLLIN;

@@ -98,6 +98,7 @@ local absent = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true }
 ---@class neap.net.listen_options
 ---@field backlog? integer connections waiting for accept; 4096, cut to somaxconn
 ---@field mode? integer permissions of an AF_UNIX path; the umask decides
+---@field shared? boolean other processes have the socket too: each connection wakes one, in turns
 ---@field reuseport? boolean any socket option, set before binding (see stream:option)
 
 --- Listens. A name listens on all its addresses, of both families, and on one port ("localhost:0"
