@@ -120,10 +120,30 @@ static void after_event(void *ctx) {
   if (rt->nready > 0) np_drain(rt);
 }
 
+static int f_remains_gc(lua_State *L) {
+  np_loop **remains = lua_touserdata(L, 1);
+  if (*remains) np_loop_free(*remains);
+  *remains = NULL;
+  return 0;
+}
+
+/* In a borrowed state a script may hold objects longer than their runtime lives; their loop then
+ * waits here for the state's end. Made before any of them, so collected after all of them. */
+static void keep_remains(lua_State *L, np_runtime *rt) {
+  rt->remains = lua_newuserdatauv(L, sizeof *rt->remains, 0);
+  *rt->remains = NULL;
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, f_remains_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, rt->remains);
+}
+
 static int init_state(lua_State *L) {
   np_runtime *rt = lua_touserdata(L, 1);
   const char *stdlib = lua_touserdata(L, 2);
   lua_settop(L, 0);
+  if (!rt->state) keep_remains(L, rt);
   lua_pushlightuserdata(L, rt);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_runtime);
   np_scheduler_init(L);
@@ -231,7 +251,16 @@ void np_free(np_runtime *rt) {
   np_signal_shutdown(rt->loop);
   np_process_shutdown(rt->loop);
   np_resolve_shutdown(rt->loop);
-  np_loop_free(rt->loop);
+  bool remains = np_loop_free(rt->loop) > 0;
+  if (remains) np_loop_on_trace(rt->loop, NULL, NULL);
+  if (!rt->state) {
+    if (remains) {
+      *rt->remains = rt->loop;
+    } else {
+      lua_pushnil(L);
+      lua_rawsetp(L, LUA_REGISTRYINDEX, rt->remains);
+    }
+  }
   free(rt->pool);
   free(rt);
 }
