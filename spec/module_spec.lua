@@ -92,6 +92,9 @@ describe("neap.so", function()
           end)
         end)
         left.group()
+        package.preload.halfway = function() coroutine.yield() end
+        left.module = coroutine.wrap(function() require "halfway" end)
+        left.module()
         left.stream = net.pair()
         left.listener = net.listen "127.0.0.1:0"
         neap.spawn(function() end)

@@ -345,7 +345,7 @@ static int sel_poll(lua_State *L, void *obj, int op, int at) {
   int r = np_listener_accept(l->core, false, &a);
   if (r == -EAGAIN) return NP_NOT_READY;
   if (r == 0) r = push_accepted(L, l, &a);
-  if (r < 0 && np_listener_refused(l->core, r)) return NP_NOT_READY;
+  if (r < 0 && l->core && np_listener_refused(l->core, r)) return NP_NOT_READY;
   return r < 0 ? np_fail(L, r, "accept") : 1;
 }
 

@@ -20,7 +20,7 @@ typedef struct loading {
   np_runtime *rt;
   np_node node;           /* in rt->loading */
   np_node waiters;        /* np_waiter.node of other tasks that want it */
-  np_task *task;          /* who loads it; NULL: nobody that can wait */
+  uint32_t task;          /* id of who loads it, which may have ended; 0: nobody that can wait */
   struct loading *awaits; /* what has to be loaded first, by the same task or by another */
   const char *name;       /* user value 1; NULL: over */
 } loading;
@@ -34,15 +34,16 @@ static loading *find(np_runtime *rt, const char *name) {
 }
 
 /* The module a task works on: of those it loads, the one that awaits no other. */
-static loading *innermost(np_runtime *rt, np_task *t) {
+static loading *innermost(np_runtime *rt, const np_task *t) {
+  uint32_t id = t ? t->id : 0;
   for (np_node *n = rt->loading.next; n != &rt->loading; n = n->next)
-    if (from_node(n)->task == t && !from_node(n)->awaits) return from_node(n);
+    if (from_node(n)->task == id && !from_node(n)->awaits) return from_node(n);
   return NULL;
 }
 
 static void forget_awaited(np_runtime *rt, loading *m, const np_task *t) {
   for (np_node *n = rt->loading.next; n != &rt->loading; n = n->next)
-    if (from_node(n)->awaits == m && (!t || from_node(n)->task == t)) from_node(n)->awaits = NULL;
+    if (from_node(n)->awaits == m && (!t || from_node(n)->task == t->id)) from_node(n)->awaits = NULL;
 }
 
 /* The loading is over, well or not: those who wait look again. */
@@ -66,7 +67,7 @@ static void wait_abort(np_task *t, void *obj) {
 }
 static int describe(void *obj, char *buf, size_t size) {
   loading *m = obj;
-  return snprintf(buf, size, "'%s' (which task %u loads)", m->name, m->task ? m->task->id : 0);
+  return snprintf(buf, size, "'%s' (which task %u loads)", m->name, m->task);
 }
 static const np_waitkind require_wait = {"require", false, wait_abort, describe, false};
 
@@ -147,7 +148,8 @@ static void begin_loading(lua_State *L, np_runtime *rt, loading *mine) {
   lua_setiuservalue(L, -2, 1);
   lua_toclose(L, AT_LOADING);
   m->rt = rt;
-  m->task = np_task_of(L);
+  np_task *t = np_task_of(L);
+  m->task = t ? t->id : 0;
   m->name = lua_tostring(L, AT_NAME);
   np_node_append(&rt->loading, &m->node);
   if (mine) mine->awaits = m;
@@ -203,6 +205,11 @@ void np_require_install(lua_State *L) {
 }
 
 void np_require_restore(lua_State *L) {
+  np_runtime *rt = np_runtime_of(L);
+  while (np_node_linked(&rt->loading)) { /* by generators, which outlive the runtime */
+    from_node(rt->loading.next)->name = NULL;
+    np_node_remove(rt->loading.next);
+  }
   lua_rawgetp(L, LUA_REGISTRYINDEX, &key_require);
   lua_setglobal(L, "require");
 }
