@@ -228,6 +228,14 @@ describe("the prompt", function()
     assert.matches("\nstdin:1: syntax error near 'x'\n$", err)
   end)
 
+  it("survives the loss of print, and asks a prompt for its text", function()
+    local out, err = session "1\nprint = nil\n2\n"
+    assert.equal("1\n\n", out)
+    assert.equal("neap: error calling 'print' (attempt to call a nil value)\n", err)
+    local text = "_PROMPT = setmetatable({}, { __tostring = function() return '$' end })"
+    assert.equal("$1\n$\n", (session("1\n", "-e " .. helper.quote(text))))
+  end)
+
   it("waits", function()
     assert.equal("true\n\n", (session "local t = neap.now() neap.sleep(0.01) print(neap.now() - t >= 0.01)\n"))
   end)

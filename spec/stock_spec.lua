@@ -58,6 +58,10 @@ local programs = {
   { "debug info", [[local i = debug.getinfo(1, "nSltf") print(i.short_src, i.currentline, i.what, i.namewhat, i.istailcall)
     local f = debug.getinfo(print) print(f.what, f.short_src, f.nparams, f.isvararg)]] },
 
+  { "unknown globals", options = "-e 'x = 1'", [[for _ = 1, 3 do assert(nothere == nil) end collectgarbage() collectgarbage()
+    local before = collectgarbage "count" for _ = 1, 1000 do assert(nothere == nil) end collectgarbage() collectgarbage()
+    print(collectgarbage "count" <= before + 1)]] },
+
   -- coroutines
   { "generators", [[local function gen(n) return coroutine.wrap(function() for i = 1, n do coroutine.yield(i, i * i) end end) end
     for i, s in gen(5) do print(i, s) end]] },

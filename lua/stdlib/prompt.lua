@@ -12,13 +12,16 @@ local function not_found(name, err)
   return type(err) == "string" and err:find(("module '%s' not found"):format(name), 1, true)
 end
 
+local missing = {} -- names that were looked for: a program may ask for a nil global in a loop
+
 -- An unknown global that is the name of a module of Neap becomes that module; any other stays nil.
 local function find_global(globals, name)
-  if type(name) ~= "string" or not name:find "^%l[%l%d_]*$" then return nil end
+  if missing[name] or type(name) ~= "string" or not name:find "^%l[%l%d_]*$" then return nil end
   local module = "neap." .. name
   local ok, value = pcall(require, module)
   if not ok then
-    if not_found(module, value) then return nil end
+    missing[name] = not_found(module, value)
+    if missing[name] then return nil end
     error(value, 2)
   end
   rawset(globals, name, value)
@@ -42,11 +45,13 @@ end
 
 local function show(ok, ...)
   if not ok then return io.stderr:write((...), "\n") end
-  if select("#", ...) > 0 then print(...) end
+  if select("#", ...) == 0 then return end
+  local printed, err = pcall(print, ...)
+  if not printed then io.stderr:write("neap: error calling 'print' (", tostring(err), ")\n") end
 end
 
 local function read_line(continued)
-  io.write(continued and (_PROMPT2 or ">> ") or (_PROMPT or "> "))
+  io.write(tostring(continued and (_PROMPT2 or ">> ") or (_PROMPT or "> ")))
   io.flush()
   return neap.stdin:read "l"
 end
