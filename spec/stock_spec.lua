@@ -197,6 +197,8 @@ local differences = {
     reason = "with many tasks each young collection scans all their stacks: 3 to 16 ms at 10 to 20 thousand" },
   { "status of bad usage", false, options = "--no-such-option", stock = 1, neap = 2,
     reason = "a bad command line can be told from a failed script" },
+  { "arguments changed by -e", [[print(...)]], options = "-e 'arg[1] = 100'", stock = "100\n", neap = "\n",
+    reason = "a script's arguments are those of the command line; arg is only a copy" },
   { "LUA_INIT", [[print(initialized)]], env = { LUA_INIT = "initialized = 1" }, stock = "1\n", neap = "nil\n",
     reason = "what a server does must not depend on who starts it" },
 }
