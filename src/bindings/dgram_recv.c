@@ -38,7 +38,7 @@ static void push_info(lua_State *L, dgram *d, const np_message *m) {
     lua_pushinteger(L, (lua_Integer)m->full);
     lua_setfield(L, -2, "truncated");
   }
-  if (w->has_to) {
+  if (w->has_to && d->core) { /* a finalizer may have closed it meanwhile */
     np_sockaddr to;
     np_dgram_sent_to(d->core, w, &to);
     np_dgram_push_sockaddr(L, d->scheme, &to);
