@@ -99,11 +99,15 @@ describe("process.spawn", function()
     local _ <close> = b
     local inherited = assert(io.open "/dev/zero") -- close-on-exec, or not: either way
     local p <close> = sh("sleep 60", { stdin = "pipe" })
-    local seen = {}
-    for name in require("lfs").dir("/proc/" .. p.pid .. "/fd") do
-      if name:find "%d" then seen[#seen + 1] = tonumber(name) end
-    end
-    table.sort(seen)
+    local seen
+    helper.wait_until(function() -- the dynamic linker opens libraries for a moment
+      seen = {}
+      for name in require("lfs").dir("/proc/" .. p.pid .. "/fd") do
+        if name:find "%d" then seen[#seen + 1] = tonumber(name) end
+      end
+      table.sort(seen)
+      return #seen == 3
+    end, 5)
     inherited:close()
     assert.same({ 0, 1, 2 }, seen)
     assert.truthy(l)
