@@ -9,7 +9,7 @@ local SOURCES = {
   "docs/luacats/signals.lua", "lua/stdlib/net/init.lua", "lua/stdlib/net/serve.lua",
   "docs/luacats/streams.lua", "lua/stdlib/stream.lua", "docs/luacats/sockets.lua",
   "docs/luacats/hub.lua", "lua/stdlib/process.lua", "docs/luacats/process.lua",
-  "lua/stdlib/codec/init.lua",
+  "lua/stdlib/codec/init.lua", "docs/luacats/workers.lua",
 }
 
 -- What a file's variables mean where no @class stands over them.
@@ -35,6 +35,7 @@ local CHAPTERS = {
   { "neap.process", "Processes" },
   { "module neap.codec", "The module neap.codec" },
   { "neap.Codec", "Codecs" }, { "neap.Scanner", "Scanners" },
+  { "neap.workers", "The module neap.workers" },
 }
 
 local classes, aliases, order = {}, {}, {}

@@ -142,12 +142,13 @@ end)
 
 -- The reference.
 
-local modules = { "neap", "neap.net", "neap.process", "neap.codec" }
+local modules = { "neap", "neap.net", "neap.process", "neap.codec", "neap.workers" }
 
 -- What is public by accident of where it stands, with its reason.
 local internal = {
   ["group:connection"] = "net.serve's own",
   ["group:on_connection_end"] = "net.serve's own",
+  ["neap.workers.begin"] = "for src/main.c",
 }
 
 local function methods_of(metatable)
