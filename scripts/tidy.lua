@@ -13,7 +13,7 @@ local COLUMNS_MAX, FUNCTION_MAX, FILE_MAX = 100, 60, 400
 -- path -> { lines it may have, why it is long }
 local long_files = {
   ["src/bindings/stream.c"] = { 440, "every method of a stream" },
-  ["src/core/listener.c"] = { 410, "accepting with every shortage of the kernel in one place" },
+  ["src/core/listener.c"] = { 425, "accepting with every shortage of the kernel in one place" },
 }
 
 -- A library's headers are seen by one file only.

@@ -15,8 +15,8 @@ local peer = "tcp://127%.0%.0%.1:%d+: "
 local watcher_is_uv = os.getenv "NEAP_POLL" == "uv"
 local CLIENTS <const>, ROUNDS <const> = 4, 12
 
--- An answer in pieces: sendmsg, not send. The hard build sends each byte by a call of its own, which
--- strace stops twice.
+-- An answer in pieces: sendmsg, not send. The hard build sends each byte by a call of its own,
+-- which strace stops twice.
 local BIG = ("big"):rep(helper.hard and 70 or 7000)
 
 -- strace is one of the packages that `make deps` installs; an environment that forbids ptrace

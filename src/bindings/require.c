@@ -43,7 +43,8 @@ static loading *innermost(np_runtime *rt, const np_task *t) {
 
 static void forget_awaited(np_runtime *rt, loading *m, const np_task *t) {
   for (np_node *n = rt->loading.next; n != &rt->loading; n = n->next)
-    if (from_node(n)->awaits == m && (!t || from_node(n)->task == t->id)) from_node(n)->awaits = NULL;
+    if (from_node(n)->awaits == m && (!t || from_node(n)->task == t->id))
+      from_node(n)->awaits = NULL;
 }
 
 /* The loading is over, well or not: those who wait look again. */

@@ -133,7 +133,8 @@ static void on_event(void *ctx, const char *event, np_object *o, int code) {
 
 static int f_gc(lua_State *L) {
   tracer *t = lua_touserdata(L, 1);
-  if (np_runtime_find(L) == t->rt) np_loop_on_trace(t->rt->loop, NULL, NULL); /* it may have ended */
+  if (np_runtime_find(L) == t->rt)
+    np_loop_on_trace(t->rt->loop, NULL, NULL); /* it may have ended */
   free(t->places);
   t->places = NULL;
   t->cap = 0;
