@@ -111,7 +111,7 @@ describe("neap.so", function()
       print(neap.run(function() return "again" end))]]
     assert.equal("", err)
     assert.equal(0, status)
-    assert.matches("^true\nfalse\tno neap runtime in this Lua state\nfalse\t[^\n]*its runtime has ended\n" ..
+    assert.matches("^true\nfalse\tno neap runtime in this Lua state\nfalse\t[^\n]*no neap runtime[^\n]*\n" ..
       "false\t[^\n]*no neap runtime[^\n]*\nfalse\t[^\n]*no neap runtime[^\n]*\ntrue\ttrue\nagain\n$",
       (out:gsub("script.lua:%d+: ", "")))
   end)

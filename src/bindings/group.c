@@ -183,8 +183,6 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
 static int k_group(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   np_group *g = lua_touserdata(L, 1);
-  if (!np_task_of(L))
-    return luaL_error(L, "group: its runtime has ended"); /* a generator that was left over */
   np_scope_close(&g->scope);
   if (status != LUA_OK && status != LUA_YIELD) {
     bool by_us = g->scope.stage != NP_CALM && np_is_cancelled(L, -1);
@@ -200,6 +198,7 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
   }
   if (!np_task_of(L)) { /* its generator was resumed where there is no task */
     np_group_abandon(L, g);
+    if (g->failed) return raise_failure(L, g);
     return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) - 2 : lua_error(L);
   }
   np_task_of(L)->woken = 0;
