@@ -270,6 +270,8 @@ PidFile none
   end)
 end)
 
+-- "dns_server" answers dig, dig +tcp and kdig in dns_spec.lua.
+
 describe("the examples", function()
   it("all have a header that says how to try them, and a spec", function()
     local this = helper.read_file "spec/examples_spec.lua"
