@@ -192,7 +192,7 @@ local function ipv6_text(bytes)
     i = math.max(j, i + 1)
   end
   for k = 1, 8 do g[k] = ("%x"):format(g[k]) end
-  if from == 0 then return table.concat(g, ":") end
+  if from == 0 then return table.concat(g, ":", 1, 8) end
   return table.concat(g, ":", 1, from - 1) .. "::" .. table.concat(g, ":", from + count, 8)
 end
 
