@@ -108,7 +108,8 @@ end)
 
 describe("dns.serve and dns.query", function()
   it("ask and answer over UDP and TCP", function()
-    local s <close> = dns.serve("127.0.0.1:0", zone { name = "a", type = "A", address = "10.0.0.1" })
+    local z = zone { name = "a", type = "A", address = "10.0.0.1" }
+    local s <close> = dns.serve("127.0.0.1:0", z)
     for _, tcp in ipairs { false, true } do
       local list, reply = query(s, "A.example.org", "A", { tcp = tcp })
       assert.same({ "a.example.org A 10.0.0.1" }, lines(list))
@@ -262,7 +263,8 @@ describe("the example dns_server", function()
       assert.equal("host.example.org.\n192.0.2.80\n", dig(at, way .. "+short www.example.org"))
       assert.equal("10 mail.example.org.\n", dig(at, way .. "+short example.org MX"))
       assert.equal('0 issue "ca.example.net"\n', dig(at, way .. "+short example.org CAA"))
-      assert.equal("1 5 80 host.example.org.\n", dig(at, way .. "+short _http._tcp.example.org SRV"))
+      assert.equal("1 5 80 host.example.org.\n",
+        dig(at, way .. "+short _http._tcp.example.org SRV"))
       assert.equal("2001:db8::25\n", dig(at, way .. "+short mail.example.org AAAA"))
       assert.equal("ns.example.org. admin.example.org. 2024010101 3600 600 86400 60\n",
         dig(at, way .. "+short example.org SOA"))
