@@ -49,6 +49,7 @@ local function to_stderr(line) io.stderr:write(line, "\n") end
 -- else.
 local function connection_ended(self, conn, err, traceback)
   if err ~= nil then
+    local _ <close> = conn -- whatever becomes of the report
     local text = tostring(err)
     if not is_common(err) then text = text .. "\n" .. traceback end
     self.log(("neap: %s: %s"):format(conn.peer or self.address, text))
