@@ -92,6 +92,84 @@ scripts["lookups, races, signals, processes"] = [[
   end
 ]]
 
+scripts["serving, reading, writing"] = [[
+  local neap, net = require "neap", require "neap.net"
+  local server <close> = net.serve("tcp://127.0.0.1:0", { timeout = 5, log = function() end },
+    function(c)
+      if assert(c:read "l") == "fail" then error "as asked" end
+      assert(c:write(assert(c:read(3)), assert(c:read_until "--"), assert(c:unpack "s1"),
+        ("x"):rep(70000)))
+      assert(neap.spawn(function() return c:flush() end):join())
+      for line in c:lines() do assert(c:write(line:upper(), "\n")) end
+    end)
+  local bad <close> = assert(net.connect(server.address))
+  assert(bad:write "fail\n")
+  bad:read()
+  local c <close> = assert(net.connect(server.address, { timeout = 5 }))
+  c.timeout = 5
+  assert(c:write("begin\n", "abcde--", string.pack("s1", "record")))
+  assert(#c:read(3 + 2 + 6 + 70000) == 70011)
+  assert(c:write(("a line\n"):rep(40)))
+  c:unread "unread\n"
+  assert(c:peek(3) == "unr")
+  c:read()
+  for _ = 1, 40 do assert(c:read() == "A LINE") end
+  assert(c:write(("y"):rep(200000)))
+  assert(c:shutdown())
+  assert(c:read "a")
+]]
+
+scripts["pipes, hubs, faults, memory"] = [[
+  local neap, net = require "neap", require "neap.net"
+  local a, b = assert(net.pair "unix")
+  local c, d = assert(net.pair "mem")
+  neap.on_exit(function() a:abort() b:abort() c:abort() d:abort() end)
+  net.fault(a, { seed = 1, cut = 100, again = 0.1 })
+  neap.group(function(g)
+    g:spawn(function() assert(net.pipe(b, c)) end)
+    g:spawn(function()
+      assert(a:write(("z"):rep(3000), "\n"))
+      assert(a:shutdown())
+      assert(a:read "a")
+    end)
+    assert(#d:read "L" == 3001)
+    assert(d:write("answer", ("w"):rep(3000)))
+    assert(d:shutdown())
+    assert(d:read "a")
+  end)
+  local hub = net.hub { policy = "drop" }
+  local e, f = assert(net.pair "unix")
+  hub:add(e)
+  if hub:send "to all\n" == 1 then f:read() end
+  hub:remove(e)
+  e:abort()
+  f:abort()
+]]
+
+scripts["writers that wait, closes, lingerers, aborts"] = [[
+  local neap, net = require "neap", require "neap.net"
+  for _, kind in ipairs { "unix", "mem" } do
+    local a, b = assert(net.pair(kind))
+    local _ <close>, _ = a, neap.on_exit(function() b:abort() end)
+    neap.all(
+      function() assert(a:write(("v"):rep(1 << 20))) end,
+      function() assert(b:read(1 << 20)) end)
+    local task = neap.spawn(function() a:write(("u"):rep(1 << 20)) end)
+    neap.yield()
+    a:close()
+    b:read "a"
+    b:abort()
+    task:join()
+  end
+  local a, b = assert(net.pair "unix")
+  assert(b:send("fd", { fds = { a } }))
+  local _, fds = a:recv(10, { fds = 1 })
+  if fds then for _, fd in ipairs(fds) do fd:close() end end
+  a:write "not read"
+  b:close()
+  a:close()
+]]
+
 local function build()
   local program = helper.tmpdir() .. "/starve"
   local command = [[%s -g -Wall -Werror %s -Isrc $(pkg-config --cflags lua5.4) -o %s \

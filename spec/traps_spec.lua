@@ -1,24 +1,25 @@
 -- Traps that others fell into, from the outside: DESIGN §7 and the issue's bad input. A trap has
--- its spec where its object has; here is the map, and below what none of those proves.
+-- its spec where its object has; here is the map (conformance: spec/stream/conformance.lua), and
+-- below what none of those proves.
 --
---   a timed-out read loses its bytes              stream/conformance "loses nothing when time runs out"
---   a waiter that timed out swallows a wake-up    cancel "leaves every queue", channel, select, listener
---   closing under a waiter                        stream/conformance "wakes every kind of waiter", net/*
---   completion before the yield                   event "is seen at once", channel, select, net/dgram
---   EMFILE on accept                              net/listener "at the descriptor limit", inject
---   a reset hides data                            stream/conformance "reads what came before a reset"
---   a line without an end                         stream/conformance "keeps limits exactly", below
---   unread bytes and layers                       stream/conformance over fault:, pipe; TLS: there is none
---   plain wraps; two tasks on one generator       coroutine
---   a loop that ignores timeouts                  scope "raises the 100th", stream/conformance, below
---   sleeping tasks                                task "a million timers in bounded time"
---   `localhost`, slow lookups                     net/connect
---   os.exit with output pending                   runtime "sends what was written first, and lingers"
---   /dev/null, a file, closed as 0, 1, 2          stream_spec, command "standard descriptors"
---   a flood of descriptors                        fdpass "bounds a flood", net/descriptor
---   shortages and interruptions                   inject; memory: starve
---   wrong arguments at the caller's line          arguments; addresses: core/address, net/listener
---   error codes                                   core/error (all names), each where it comes from
+--   a timed-out read loses its bytes         conformance "loses nothing when time runs out"
+--   a waiter that timed out swallows a wake-upcancel "leaves every queue", channel, select, listener
+--   closing under a waiter                   conformance "wakes every kind of waiter", net/*
+--   completion before the yield              event "is seen at once", channel, select, net/dgram
+--   EMFILE on accept                         net/listener "at the descriptor limit", inject
+--   a reset hides data                       conformance "reads what came before a reset"
+--   a line without an end                    conformance "keeps limits exactly", below
+--   unread bytes and layers                  conformance over fault:, pipe; TLS: there is none
+--   plain wraps; two tasks on one generator  coroutine
+--   a loop that ignores timeouts             scope "raises the 100th", conformance, below
+--   sleeping tasks                           task "a million timers in bounded time"
+--   `localhost`, slow lookups                net/connect
+--   os.exit with output pending              runtime "sends what was written first, and lingers"
+--   /dev/null, a file, closed as 0, 1, 2     stream_spec, command "standard descriptors"
+--   a flood of descriptors                   fdpass "bounds a flood", net/descriptor
+--   shortages and interruptions              inject; memory: starve
+--   wrong arguments at the caller's line     arguments; addresses: core/address, net/listener
+--   error codes                              core/error (all names), each where it comes from
 
 local helper = require "spec.support.helper"
 local lfs = require "lfs"
@@ -65,7 +66,7 @@ end
 describe("a timeout", function()
   it("that would restart at every inner wait is one instant: a peer that drips bytes", function()
     local a, b = assert(net.pair "unix")
-    local a <close>, b = a, b
+    local _ <close> = a
     local dripping = neap.spawn(function()
       while b:write "x" and b:flush() do neap.sleep(0.01) end
     end)
@@ -181,7 +182,8 @@ describe("the peer", function()
       -- 8 MB of short lines, then the end; all of it is answered
       local answers = helper.run(("yes | head -c 4000000 | nc -N %s %s | wc -c"):format(host, port))
       assert.equal("4000000\n", answers)
-      local rest = helper.run(("head -c 50000000 /dev/zero | nc -N %s %s | wc -c"):format(host, port))
+      local endless = "head -c 50000000 /dev/zero | nc -N %s %s | wc -c"
+      local rest = helper.run(endless:format(host, port))
       assert.equal("0\n", rest)
     end)
     assert.equal(1, #log)
@@ -341,7 +343,7 @@ describe("one error", function()
       assert.is_nil((c:read("l", { timeout = 10 })))
     end)
     assert.equal(1, #log)
-    assert.matches("^neap: tcp://127%.0%.0%.1:%d+: .*boom\nstack traceback:\n.*traps_spec.lua:", log[1])
+    assert.matches("^neap: tcp://127%.0%.0%.1:%d+: .*boom\nstack traceback:\n.*traps_spec", log[1])
   end)
 end)
 
@@ -354,7 +356,8 @@ end)
 
 describe("ports", function()
   it("of specs are the kernel's choice", function()
-    local out = helper.run [[grep -rnE 'listen[ (]+"[^"]*:[1-9][0-9]+"' spec --include='*_spec.lua']]
+    local fixed = [['listen[ (]+"[^"]*:[1-9][0-9]+"']]
+    local out = helper.run("grep -rnE " .. fixed .. " spec --include='*_spec.lua'")
     for line in out:gmatch "[^\n]+" do
       assert.matches("65536", line) -- the one that does not parse
     end

@@ -481,6 +481,22 @@ describe("mem:", function()
     end)
   end)
 
+  it("keeps what a client said before it was accepted, even if it is gone", function()
+    local l <close> = assert(net.listen(name))
+    for _, ending in ipairs { "shutdown", "close", "abort" } do
+      local c = assert(net.connect(name))
+      assert(c:write "early\n")
+      c[ending](c)
+      neap.sleep(0.01)
+      local s <close> = assert(l:accept { timeout = 5 })
+      if ending ~= "abort" then assert.equal("early", s:read("l", { timeout = 5 })) end
+      local rest, _, code = s:read("l", { timeout = 5 })
+      assert.is_nil(rest)
+      assert.is_true(code == nil or code == "ECONNRESET", code)
+      c:close()
+    end
+  end)
+
   it("refuses where nobody listens, or no longer", function()
     local c, message, code = net.connect(name)
     assert.is_nil(c)

@@ -31,7 +31,7 @@ static void on_tell(np_later *w) {
   m->events = 0;
   if (events & NP_READABLE) m->t.readable = true;
   if (events & NP_WRITABLE) m->t.writable = true;
-  m->t.notify(&m->t, events);
+  if (m->t.notify) m->t.notify(&m->t, events); /* not yet while it waits to be accepted */
 }
 
 static size_t copy_out(memt *m, char *buf, size_t n) {
