@@ -3,7 +3,7 @@
 -- below what none of those proves.
 --
 --   a timed-out read loses its bytes         conformance "loses nothing when time runs out"
---   a waiter that timed out swallows a wake-upcancel "leaves every queue", channel, select, listener
+--   a timed-out waiter swallows a wake-up    cancel "leaves every queue", channel, select, listener
 --   closing under a waiter                   conformance "wakes every kind of waiter", net/*
 --   completion before the yield              event "is seen at once", channel, select, net/dgram
 --   EMFILE on accept                         net/listener "at the descriptor limit", inject
