@@ -36,7 +36,7 @@ end
 
 local function run_block(path, block)
   local where = ("%s:%d"):format(path, block.line)
-  local out, err, status = helper.run_script(block.text, { limit = 10 })
+  local out, err, status = helper.run_script(block.text, { limit = 30 })
   assert.equal(0, status, where .. ": " .. err)
   assert.equal("", err, where)
   local said = promised(block.text)
