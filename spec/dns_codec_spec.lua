@@ -1,6 +1,7 @@
 -- neap.dns.codec: messages byte for byte, both ways; what must be refused; cut at every offset.
 
 local codec = require "neap.dns.codec"
+local helper = require "spec.support.helper"
 
 local function hex(text) return (text:gsub("%s", ""):gsub("%x%x", function(h)
   return string.char(tonumber(h, 16))
@@ -267,8 +268,8 @@ describe("neap.dns.codec", function()
     local seed <const> = 4
     math.randomseed(seed)
     local whole = assert(codec.encode(many))
-    local read = 0
-    for i = 1, 3000 do
+    local read, count = 0, helper.hard and 200 or 3000
+    for i = 1, count do
       local bytes = { whole:byte(1, -1) }
       for _ = 1, math.random(6) do bytes[math.random(#bytes)] = math.random(0, 255) end
       local cut = math.random(3) == 1 and math.random(#bytes) or #bytes
@@ -284,7 +285,7 @@ describe("neap.dns.codec", function()
         assert.matches("^bad DNS message: ", why)
       end
     end
-    assert.truthy(read > 100 and read < 2900)
+    assert.truthy(read > count / 30 and read < count * 29 / 30)
   end)
 
   it("looks at each place once, however many names point to it", function()
