@@ -9,7 +9,9 @@ local SOURCES = {
   "docs/luacats/signals.lua", "lua/stdlib/net/init.lua", "lua/stdlib/net/serve.lua",
   "docs/luacats/streams.lua", "lua/stdlib/stream.lua", "docs/luacats/sockets.lua",
   "docs/luacats/hub.lua", "lua/stdlib/process.lua", "docs/luacats/process.lua",
-  "lua/stdlib/codec/init.lua", "docs/luacats/workers.lua",
+  "lua/stdlib/codec/init.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",
+  "lua/stdlib/dns/serve.lua", "lua/stdlib/dns/zone.lua", "lua/stdlib/dns/codec.lua",
+  "docs/luacats/dns.lua",
 }
 
 -- What a file's variables mean where no @class stands over them.
@@ -17,6 +19,8 @@ local MODULES = {
   ["lua/stdlib/net/init.lua"] = { net = "module neap.net" },
   ["lua/stdlib/net/serve.lua"] = { [""] = "module neap.net" },
   ["lua/stdlib/process.lua"] = { process = "module neap.process" },
+  ["lua/stdlib/dns/init.lua"] = { dns = "module neap.dns" },
+  ["lua/stdlib/dns/serve.lua"] = { [""] = "module neap.dns" },
   ["lua/stdlib/codec/init.lua"] = { codec = "module neap.codec" },
 }
 
@@ -35,6 +39,7 @@ local CHAPTERS = {
   { "neap.process", "Processes" },
   { "module neap.codec", "The module neap.codec" },
   { "neap.Codec", "Codecs" }, { "neap.Scanner", "Scanners" },
+  { "module neap.dns", "The module neap.dns" },
   { "neap.workers", "The module neap.workers" },
 }
 
