@@ -142,10 +142,12 @@ end)
 
 -- The reference.
 
-local modules = { "neap", "neap.net", "neap.process", "neap.codec", "neap.workers" }
+local modules = { "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.workers" }
 
 -- What is public by accident of where it stands, with its reason.
 local internal = {
+  ["neap.dns.reply"] = "described in lua/stdlib/dns/init.lua",
+  ["neap.dns.zone"] = "described in lua/stdlib/dns/zone.lua",
   ["group:connection"] = "net.serve's own",
   ["group:on_connection_end"] = "net.serve's own",
   ["neap.workers.begin"] = "for src/main.c",
