@@ -6,8 +6,9 @@
 
 local SOURCES = {
   "docs/luacats/neap.lua", "lua/stdlib/structured.lua", "docs/luacats/coordination.lua",
-  "docs/luacats/signals.lua", "lua/stdlib/net/init.lua", "lua/stdlib/net/serve.lua",
-  "docs/luacats/streams.lua", "lua/stdlib/stream.lua", "docs/luacats/sockets.lua",
+  "docs/luacats/signals.lua", "docs/luacats/notify.lua", "lua/stdlib/net/init.lua",
+  "lua/stdlib/net/serve.lua", "docs/luacats/streams.lua", "lua/stdlib/stream.lua",
+  "docs/luacats/sockets.lua",
   "docs/luacats/hub.lua", "lua/stdlib/process.lua", "docs/luacats/process.lua",
   "lua/stdlib/codec/init.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",
   "lua/stdlib/dns/serve.lua", "lua/stdlib/dns/zone.lua", "lua/stdlib/dns/codec.lua",

@@ -190,6 +190,7 @@ local function public()
   for _, name in ipairs { "serve", "pipe", "hub", "fault" } do
     if require("neap.net")[name] then names["neap.net." .. name] = true end
   end
+  if neap.notify then names["neap.notify"] = true end
   local function add(metatable)
     local class = metatable.__name:match "^neap%.([%w_]+)$"
     for name in pairs(class and methods_of(metatable) or {}) do

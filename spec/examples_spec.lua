@@ -216,6 +216,36 @@ PidFile none
     assert.equal(2, different)
   end)
 
+  it("notify_server is what systemd-notify talks to, barrier included", function()
+    local path = helper.socket_path()
+    local p = start("notify_server", "unix-dgram:" .. path)
+    p:expect "listening on"
+    local _, err, status = run("systemd-notify --ready --status='up and running'",
+      { env = { NOTIFY_SOCKET = path } })
+    assert.equal(0, status, err)
+    p:expect "%d+: READY=1\n"
+    p:expect "%d+: STATUS=up and running\n"
+    p:expect "%d+: BARRIER=1\n"
+    assert.equal("", p:err())
+  end)
+
+  it("activated is started by systemd-socket-activate and tells the manager", function()
+    local path, manager = helper.socket_path(), helper.socket_path()
+    local told = start("notify_server", "unix-dgram:" .. manager)
+    told:expect "listening on"
+    local process = require "neap.process"
+    -- systemd-socket-activate gives its children an environment of its own
+    local p <close> = assert(process.spawn({ "systemd-socket-activate", "-l", path,
+      "-E", "NOTIFY_SOCKET=" .. manager, "--fdname=web",
+      helper.neap, "scripts/examples/activated.lua" }, { stdout = "null", stderr = "pipe" }))
+    assert.matches("^Listening on", p.stderr:read { timeout = 10 * helper.slow })
+    assert.equal("HELLO\n", (run("printf 'hello\n' | nc -NU " .. path)))
+    told:expect("%d+: READY=1\n%d+: STATUS=listening on unix:" .. path)
+    p:kill "TERM"
+    assert.same({ true, "exit", 0 }, { p:wait { timeout = 10 * helper.slow } })
+    told:expect "%d+: STATUS=got TERM\n%d+: STOPPING=1\n%d+: BARRIER=1"
+  end)
+
   it("generator asks with a generator that waits", function()
     local s = serve "upper"
     local out, err, status = helper.run_neap(

@@ -40,13 +40,14 @@ for name, f in pairs(require "neap.structured") do neap[name] = f end
 
 -- Made when first named: the standard streams take a watcher each, and modules cost their loading.
 local standard = { stdin = 0, stdout = 1, stderr = 2 }
+local later = { notify = "neap.notify" }
 
 return setmetatable(neap, {
   __index = function(t, name)
-    local fd = standard[name]
-    if not fd then return nil end
-    local s = assert(stream.stdio(fd))
-    rawset(t, name, s)
-    return s
+    local fd, module = standard[name], later[name]
+    if not fd and not module then return nil end
+    local value = fd and assert(stream.stdio(fd)) or require(module)
+    rawset(t, name, value)
+    return value
   end,
 })

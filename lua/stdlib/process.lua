@@ -17,8 +17,10 @@ local process = {}
 ---@field stdin? neap.process.given default "null"
 ---@field stdout? neap.process.given default "inherit"
 ---@field stderr? neap.process.given|"stdout" default "inherit"; "stdout": where stdout goes
----@field fds? (integer|userdata)[] become descriptors 3, 4 … of the child; at most 61
----@field env? table<string, string|number> the whole environment; default: ours
+---@field listen? (neap.listener|integer|userdata)[] passed as systemd does: 3, 4 … of the child
+---@field listen_names? string[] LISTEN_FDNAMES: as many as `listen` has listeners
+---@field fds? (integer|userdata)[] the next descriptors of the child, from 3 on; at most 61
+---@field env? table<string, string|number> the whole environment; default: environ()
 ---@field cwd? string working directory
 ---@field grace? number seconds between TERM and KILL in close; 1
 
@@ -30,6 +32,11 @@ local process = {}
 -- object, an io file, a number. What is given stays ours too: close it here if only the child is to
 -- have it; that closes our copy and says no goodbye to the peer. As 0, 1 and 2
 -- it is put into blocking mode, which programs expect; that holds for our end of it, too.
+--
+-- What is in `listen` the child finds by sd_listen_fds(3), as `systemd:name` when it is Neap:
+-- LISTEN_FDS counts the sockets (a listener may have several), LISTEN_PID is the child, and names
+-- (printable, without ':') go into LISTEN_FDNAMES. The sockets stay ours too, and stay
+-- non-blocking, which is a property of both copies.
 --
 -- A running child whose object is collected without close is ended the same way, with a warning.
 --
@@ -51,7 +58,8 @@ process.pid = core.pid()
 ---@type string|nil
 process.executable = core.executable()
 
---- Our own environment, a new table on each call: to copy and change for the option `env`.
+--- Our own environment, a new table on each call: to copy and change for the option `env`. Without
+-- LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, which hold for this process only.
 ---@return table<string, string>
 process.environ = core.environ
 

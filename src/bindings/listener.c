@@ -143,6 +143,13 @@ int np_push_fd_listener(lua_State *L, int fd) {
   return 0;
 }
 
+int np_listener_fds(lua_State *L, int idx, int fds[NP_LISTEN_SOCKETS_MAX]) {
+  const listener *l = np_test_object(L, idx, &listener_type);
+  int n = !l ? -1 : l->core ? np_listener_count(l->core) : 0;
+  for (int i = 0; i < n; i++) fds[i] = np_listener_fd(l->core, i);
+  return n;
+}
+
 /* ---- accept ---- */
 
 static int wait_describe(void *obj, char *buf, size_t size) {
@@ -304,6 +311,16 @@ static int f_tostring(lua_State *L) {
   return 1;
 }
 
+static int push_addresses(lua_State *L) {
+  lua_getiuservalue(L, 1, UV_ADDRESSES);
+  lua_newtable(L);
+  for (lua_Integer i = 1, n = luaL_len(L, -2); i <= n; i++) {
+    lua_rawgeti(L, -2, i);
+    lua_rawseti(L, -2, i);
+  }
+  return 1;
+}
+
 /* Fields: address, addresses (a copy), fd (nil when closed or mem:), shed (connections turned away
  * at EMFILE). */
 static int f_index(lua_State *L) {
@@ -313,15 +330,7 @@ static int f_index(lua_State *L) {
     push_first(L, 1);
     return 1;
   }
-  if (strcmp(key, "addresses") == 0) {
-    lua_getiuservalue(L, 1, UV_ADDRESSES);
-    lua_newtable(L);
-    for (lua_Integer i = 1, n = luaL_len(L, -2); i <= n; i++) {
-      lua_rawgeti(L, -2, i);
-      lua_rawseti(L, -2, i);
-    }
-    return 1;
-  }
+  if (strcmp(key, "addresses") == 0) return push_addresses(L);
   if (strcmp(key, "fd") == 0 && l->core && np_listener_count(l->core) > 0) {
     lua_pushinteger(L, np_listener_fd(l->core, 0));
     return 1;
@@ -359,19 +368,13 @@ static void sel_add(void *obj, int op, np_waiter *w) {
 
 static const np_selectable selectable = {ops, true, sel_poll, sel_add, NULL};
 
-/* ---- the tables ---- */
-
 static const luaL_Reg methods[] = {
   {"accept", f_accept}, {"accepts", f_accepts}, {"close", f_close},
   {"take", f_take},     {"option", f_option},   {NULL, NULL},
 };
 
 static const luaL_Reg meta[] = {
-  {"__gc", f_gc},
-  {"__close", f_close},
-  {"__tostring", f_tostring},
-  {NULL, NULL},
-};
+  {"__gc", f_gc}, {"__close", f_close}, {"__tostring", f_tostring}, {NULL, NULL}};
 
 static const np_type listener_type = {"neap.listener", methods, meta, f_index};
 

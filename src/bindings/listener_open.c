@@ -2,8 +2,6 @@
  *
  * Arguments are checked first, then sockets made.  Addresses are literal here: names are resolved
  * above. */
-#include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -14,9 +12,7 @@
 enum {
   BACKLOG = 4096, /* the kernel cuts it to net.core.somaxconn */
   BACKLOG_MAX = 65535,
-  PORT_TRIES = 16,    /* for one free port on both families of a name */
-  SYSTEMD_FIRST = 3,  /* SD_LISTEN_FDS_START */
-  SYSTEMD_MAX = 1024, /* what LISTEN_FDS may claim */
+  PORT_TRIES = 16, /* for one free port on both families of a name */
 };
 
 typedef struct plan { /* the arguments of listen, checked */
@@ -30,6 +26,7 @@ typedef struct plan { /* the arguments of listen, checked */
   int at;          /* the address it happened on */
   const char *bad; /* the option that failed */
   const char *why; /* more than the code says */
+  char reason[96]; /* where `why` may point */
 } plan;
 
 static const char *const known[] = {"backlog", "mode", "shared", NULL};
@@ -111,9 +108,6 @@ static int bind_socket(plan *p, const np_addr *a) {
 
 /* An inherited socket gets the options that were asked for; it was bound by somebody else. */
 static int set_up_inherited(plan *p, int fd) {
-  int cloexec = fcntl(fd, F_GETFD);
-  if (cloexec < 0) return -errno;
-  fcntl(fd, F_SETFD, cloexec | FD_CLOEXEC);
   for (int i = 0; i < p->bind.nopts; i++) {
     int r = np_option_set(fd, p->opts[i].opt, &p->opts[i].val);
     if (r < 0) {
@@ -121,49 +115,42 @@ static int set_up_inherited(plan *p, int fd) {
       return r;
     }
   }
-  return fd;
+  return 0;
 }
 
-/* The i-th name of LISTEN_FDNAMES; without that variable all are called "unknown"
- * (sd_listen_fds_with_names(3)). */
-static bool systemd_name_is(int i, const char *name, size_t len) {
-  const char *s = getenv("LISTEN_FDNAMES");
-  while (s && i-- > 0) {
-    s = strchr(s, ':');
-    if (s) s++;
+/* Refused descriptors stay open: they may be anybody's. */
+static int listen_inherited(lua_State *L, plan *p, np_listener *core, int fd) {
+  int r = np_inherited_check(fd, p->reason, sizeof p->reason);
+  if (r < 0) {
+    p->why = p->reason;
+    return r;
   }
-  if (!s) s = "unknown";
-  return strcspn(s, ":") == len && memcmp(s, name, len) == 0;
-}
-
-static int listen_inherited(plan *p, np_listener *core, int fd) {
-  int r = set_up_inherited(p, fd);
+  r = set_up_inherited(p, fd);
+  if (r == 0) np_inherited_note(L, fd);
   return r < 0 ? r : np_listener_add(core, fd);
 }
 
 /* Socket activation: every descriptor of that name. */
-static int listen_systemd(plan *p, np_listener *core, const np_addr *a) {
-  const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
-  int n = count ? atoi(count) : 0, found = 0;
-  if (pid && strtol(pid, NULL, 10) != (long)getpid()) n = 0; /* meant for another process */
-  if (n > SYSTEMD_MAX) n = SYSTEMD_MAX;
-  for (int i = 0; i < n; i++) {
-    if (!systemd_name_is(i, a->host, a->host_len)) continue;
-    int r = listen_inherited(p, core, SYSTEMD_FIRST + i);
-    if (r < 0) return r;
-    found++;
+static int listen_systemd(lua_State *L, plan *p, np_listener *core, const np_addr *a) {
+  int fds[NP_LISTEN_SOCKETS_MAX], r = 0;
+  int n = np_inherited_take(L, a, fds, p->reason, sizeof p->reason);
+  if (n < 0) {
+    p->why = p->reason;
+    return n;
   }
-  if (found) return 0;
-  p->why = n ? "no descriptor of that name in LISTEN_FDNAMES"
-             : "no descriptors were passed (LISTEN_PID, LISTEN_FDS)";
-  return -ENOENT;
+  for (int i = 0; i < n; i++) {
+    if (r == 0) r = set_up_inherited(p, fds[i]);
+    if (r == 0) r = np_listener_add(core, fds[i]);
+    else close(fds[i]);
+  }
+  return r;
 }
 
-static int listen_one(plan *p, np_listener *core, const np_addr *a) {
+static int listen_one(lua_State *L, plan *p, np_listener *core, const np_addr *a) {
   switch (a->scheme) {
   case NP_MEM: return np_listener_add_mem(core, a->host, a->host_len, p->bind.backlog);
-  case NP_FD: return listen_inherited(p, core, a->port);
-  case NP_SYSTEMD: return listen_systemd(p, core, a);
+  case NP_FD: return listen_inherited(L, p, core, a->port);
+  case NP_SYSTEMD: return listen_systemd(L, p, core, a);
   default: {
     int fd = bind_socket(p, a);
     return fd < 0 ? fd : np_listener_add(core, fd);
@@ -183,7 +170,7 @@ static int port_of(int fd) {
 
 /* All of them, or none.  Port 0 of the second and later TCP addresses means the port the first was
  * given; when somebody else has that, *again says that another attempt makes sense. */
-static int listen_all(plan *p, np_listener *core, bool *again) {
+static int listen_all(lua_State *L, plan *p, np_listener *core, bool *again) {
   int shared = 0;
   *again = false;
   for (p->at = 0; p->at < p->naddrs; p->at++) {
@@ -194,7 +181,7 @@ static int listen_all(plan *p, np_listener *core, bool *again) {
       return -EINVAL;
     }
     if (any_port) a.port = shared;
-    int r = listen_one(p, core, &a);
+    int r = listen_one(L, p, core, &a);
     *again = r == -EADDRINUSE && any_port && shared;
     if (r < 0) return r;
     if (any_port && !shared) shared = port_of(np_listener_fd(core, np_listener_count(core) - 1));
@@ -207,7 +194,7 @@ static int open_listener(lua_State *L, listener *l, plan *p) {
   for (int tries = PORT_TRIES;; tries--) {
     bool again = false;
     int r = np_listener_start(L, l);
-    if (r == 0) r = listen_all(p, l->core, &again);
+    if (r == 0) r = listen_all(L, p, l->core, &again);
     if (r == 0 && p->shared) np_listener_share(l->core);
     if (r == 0) return 0;
     np_listener_end(l);
@@ -231,7 +218,8 @@ static int listen_failed(lua_State *L, const plan *p, int code) {
  * by the kernel to somaxconn; of mem: exact), mode (permissions of an AF_UNIX path, an integer),
  * shared (other processes accept from it too), and every socket option.  A stale AF_UNIX path is
  * replaced only if nobody answers on it.  Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES, ENAMETOOLONG,
- * EINVAL, EMFILE, ... */
+ * EINVAL, EMFILE, ...; of fd: and systemd: also EBADF, ENOTSOCK (refused, and left open), ENOENT
+ * (systemd: nothing of that name for this process). */
 int np_listen(lua_State *L) {
   plan p;
   memset(&p, 0, sizeof p);

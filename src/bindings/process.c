@@ -132,7 +132,8 @@ static void let_go(process *p) {
   p->core = NULL;
 }
 
-/* spawn(argv [, {stdin =, stdout =, stderr =, fds =, env =, cwd =, grace =}]) -> process
+/* spawn(argv [, {stdin =, stdout =, stderr =, listen =, listen_names =, fds =, env =, cwd =,
+ * grace =}]) -> process
  *
  * See lua/stdlib/process.lua. Never waits, but for the child's exec. Errors: ENOENT, EACCES,
  * ENOEXEC, E2BIG ... of execve(2), with the program in the message; ENOENT, ENOTDIR, EACCES of
@@ -148,6 +149,7 @@ static int f_spawn(lua_State *L) {
   int r = prepare_fds(p, &q);
   np_processopts o = {.argv = q.argv,
                       .env = q.env,
+                      .pid_text = q.pid_text,
                       .cwd = q.cwd,
                       .fds = q.fds,
                       .nfds = q.nfds,
@@ -334,12 +336,12 @@ static const np_type process_type = {
   .name = "neap.process", .methods = methods, .meta = meta, .index = f_index};
 
 /* environ() -> table of name = value: our own environment, to copy and change for the option
- * `env`. */
+ * `env`; without LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES, which hold for us only. */
 static int f_environ(lua_State *L) {
   lua_newtable(L);
   for (char **e = environ; e && *e; e++) {
     const char *eq = strchr(*e, '=');
-    if (!eq) continue;
+    if (!eq || np_spawn_private(*e)) continue;
     lua_pushlstring(L, *e, (size_t)(eq - *e));
     lua_pushstring(L, eq + 1);
     lua_rawset(L, -3);

@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "bindings/descriptor.h"
+#include "bindings/listener.h"
 #include "bindings/lua_util.h"
+
+extern char **environ;
 
 enum { AT_ARGV = 1, AT_OPTIONS };
 
@@ -126,22 +129,124 @@ static void read_std(lua_State *L, np_spawn *q) {
   }
 }
 
+/* A list of the options, at the top of the stack then: its length, or -1 and nothing pushed. */
+static lua_Integer push_list(lua_State *L, const char *option, const char *expected) {
+  if (lua_isnil(L, AT_OPTIONS)) return -1;
+  if (lua_getfield(L, AT_OPTIONS, option) == LUA_TNIL) {
+    lua_pop(L, 1);
+    return -1;
+  }
+  if (!lua_istable(L, -1))
+    luaL_argerror(L, AT_OPTIONS, lua_pushfstring(L, "option '%s': %s expected", option, expected));
+  return luaL_len(L, -1);
+}
+
+static void check_room(lua_State *L, const np_spawn *q, lua_Integer more, const char *option) {
+  if (more > NP_PROCESS_FDS - q->nfds)
+    luaL_argerror(L, AT_OPTIONS,
+                  lua_pushfstring(L, "option '%s': too many descriptors (61 at most)", option));
+}
+
 static void read_more_fds(lua_State *L, np_spawn *q) {
-  if (lua_isnil(L, AT_OPTIONS) || lua_getfield(L, AT_OPTIONS, "fds") == LUA_TNIL) return;
-  luaL_argcheck(L, lua_istable(L, -1), AT_OPTIONS, "option 'fds': a list of descriptors expected");
-  lua_Integer n = luaL_len(L, -1);
-  luaL_argcheck(L, n <= NP_PROCESS_FDS - 3, AT_OPTIONS,
-                "option 'fds': too many descriptors (61 at most)");
+  lua_Integer n = push_list(L, "fds", "a list of descriptors");
+  check_room(L, q, n, "fds");
   for (lua_Integer i = 1; i <= n; i++) {
     lua_geti(L, -1, i);
     q->fds[q->nfds++] = fd_of_top(L, "fds");
   }
 }
 
+/* ---- sockets for the child to inherit (sd_listen_fds(3)) ---- */
+
+static const char *const private_names[] = {
+  "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=", "LISTEN_PIDFDID="};
+
+bool np_spawn_private(const char *variable) {
+  for (size_t i = 0; i < sizeof private_names / sizeof *private_names; i++)
+    if (strncmp(variable, private_names[i], strlen(private_names[i])) == 0) return true;
+  return false;
+}
+
+/* Appends the i-th of listen_names, at `names` on the stack, to the string on top, as often as its
+ * listener has sockets. */
+static void add_names(lua_State *L, int names, lua_Integer i, int times) {
+  lua_geti(L, names, i);
+  const char *s = c_string(L, AT_OPTIONS, "option 'listen_names'");
+  for (const char *c = s; *c; c++)
+    luaL_argcheck(L, *c >= ' ' && *c < 127 && *c != ':', AT_OPTIONS,
+                  "option 'listen_names': a name contains ':' or is not printable ASCII");
+  luaL_argcheck(L, *s && strlen(s) <= 255, AT_OPTIONS,
+                "option 'listen_names': a name is empty or longer than 255");
+  for (; times > 0; times--) {
+    lua_pushfstring(L, *lua_tostring(L, -2) ? "%s:%s" : "%s%s", lua_tostring(L, -2), s);
+    lua_replace(L, -3);
+  }
+  lua_pop(L, 1);
+}
+
+/* The sockets of the i-th of the list on top. */
+static int read_listener(lua_State *L, np_spawn *q, lua_Integer i) {
+  int fds[NP_LISTEN_SOCKETS_MAX];
+  lua_geti(L, -1, i);
+  int n = np_listener_fds(L, -1, fds);
+  if (n <= 0) {
+    n = 1;
+    fds[0] = fd_of_top(L, "listen");
+  } else {
+    lua_pop(L, 1);
+  }
+  check_room(L, q, n, "listen");
+  for (int k = 0; k < n; k++) q->fds[q->nfds++] = fds[k];
+  return n;
+}
+
+/* Leaves the names joined by colons, or nil, on top of the stack. False: nothing is passed. */
+static bool read_listen(lua_State *L, np_spawn *q) {
+  int times[NP_PROCESS_FDS];
+  lua_Integer names = push_list(L, "listen_names", "a list of strings");
+  if (names < 0) lua_pushnil(L);
+  int at = lua_gettop(L);
+  lua_Integer n = push_list(L, "listen", "a list of listeners");
+  luaL_argcheck(L, names < 0 || names == n, AT_OPTIONS,
+                "option 'listen_names': as many names as 'listen' has listeners expected");
+  if (n < 0) return false;
+  check_room(L, q, n, "listen");
+  for (lua_Integer i = 1; i <= n; i++) times[i - 1] = read_listener(L, q, i);
+  if (names < 0) lua_pushnil(L);
+  else lua_pushliteral(L, "");
+  for (lua_Integer i = 1; i <= names; i++) add_names(L, at, i, times[i - 1]);
+  return true;
+}
+
+/* The environment again, with what tells the child of its nfds - 3 sockets; the names are on top.
+ * Without `listen` only ours is copied, and only if there is something to leave out. */
+static void add_environment(lua_State *L, np_spawn *q, bool listen) {
+  char **from = q->env ? q->env : environ;
+  size_t n = 0, out = 0;
+  bool some = false;
+  for (; from && from[n]; n++) some = some || np_spawn_private(from[n]);
+  if (!listen && (q->env || !some)) return;
+  int names = lua_gettop(L);
+  char **env = push_pointers(L, n + 3);
+  for (size_t i = 0; i < n; i++)
+    if (!np_spawn_private(from[i])) env[out++] = from[i];
+  q->env = env;
+  if (!listen) return;
+  static const char prefix[] = "LISTEN_PID=";
+  char *pid = lua_newuserdatauv(L, sizeof prefix + NP_PID_TEXT, 0);
+  memcpy(pid, prefix, sizeof prefix);
+  q->pid_text = pid + sizeof prefix - 1;
+  env[out++] = pid;
+  env[out++] = (char *)lua_pushfstring(L, "LISTEN_FDS=%d", q->nfds - 3);
+  if (!lua_isnil(L, names))
+    env[out++] = (char *)lua_pushfstring(L, "LISTEN_FDNAMES=%s", lua_tostring(L, names));
+}
+
 void np_spawn_read(lua_State *L, np_spawn *q) {
-  static const char *const known[] = {"stdin", "stdout", "stderr", "fds",
-                                      "env",   "cwd",    "grace",  NULL};
+  static const char *const known[] = {"stdin", "stdout", "stderr", "listen", "listen_names",
+                                      "fds",   "env",    "cwd",    "grace",  NULL};
   memset(q, 0, sizeof *q);
+  luaL_checkstack(L, LUA_MINSTACK, NULL);
   np_check_options(L, AT_OPTIONS, known);
   read_argv(L, q);
   read_env(L, q);
@@ -149,5 +254,6 @@ void np_spawn_read(lua_State *L, np_spawn *q) {
   double grace = np_opt_seconds(L, AT_OPTIONS, "grace", NP_PROCESS_GRACE_MS / 1000.0);
   q->grace_ms = grace > 3600 ? 3600 * 1000 : (int)(grace * 1000);
   read_std(L, q);
+  add_environment(L, q, read_listen(L, q));
   read_more_fds(L, q);
 }

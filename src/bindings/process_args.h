@@ -16,11 +16,16 @@ enum {
 
 typedef struct np_spawn {
   char **argv, **env;
+  char *pid_text; /* as np_processopts has it */
   const char *cwd;
   int fds[NP_PROCESS_FDS]; /* numbers; NP_SPAWN_* among the first three; they stay the objects' */
   int nfds;
   int grace_ms;
 } np_spawn;
+
+/* Whether "NAME=value" is a variable by which descriptors are passed (sd_listen_fds(3)): it holds
+ * for our process only, not for those that it starts. */
+bool np_spawn_private(const char *variable);
 
 /* Names of the first three: "stdin" ... */
 extern const char *const np_spawn_std[3];

@@ -108,6 +108,15 @@ static int set_limit(int64_t nofile) {
   return setrlimit(RLIMIT_NOFILE, &lim);
 }
 
+/* snprintf is not async-signal-safe. */
+static void write_pid(char *text) {
+  char digits[NP_PID_TEXT];
+  int n = 0;
+  for (pid_t pid = getpid(); pid > 0; pid /= 10) digits[n++] = (char)('0' + pid % 10);
+  while (n > 0) *text++ = digits[--n];
+  *text = '\0';
+}
+
 _Noreturn static void give_up(const plan *p, stage at) {
   failure f = {at, errno};
   ssize_t ignored = write(p->report, &f, sizeof f);
@@ -124,6 +133,7 @@ _Noreturn static void child_main(const plan *p) {
   if (set_limit(p->o->nofile) < 0) give_up(p, AT_LIMIT);
   sigemptyset(&none);
   pthread_sigmask(SIG_SETMASK, &none, NULL);
+  if (p->o->pid_text) write_pid(p->o->pid_text);
   if (p->o->env) environ = (char **)p->o->env;
   execvp(p->o->argv[0], p->o->argv);
   give_up(p, AT_EXEC);

@@ -13,8 +13,9 @@
 #include "core/loop.h"
 
 enum {
-  NP_PROCESS_FDS = 64,       /* descriptors a child can be given, standard ones included */
-  NP_PROCESS_GRACE_MS = 1000 /* between TERM and KILL when a child is closed */
+  NP_PROCESS_FDS = 64,        /* descriptors a child can be given, standard ones included */
+  NP_PROCESS_GRACE_MS = 1000, /* between TERM and KILL when a child is closed */
+  NP_PID_TEXT = 12            /* bytes of a process id as text */
 };
 
 typedef struct np_process np_process;
@@ -24,7 +25,10 @@ typedef struct np_processopts {
   /* NULL-terminated; argv[0] is searched in the PATH of the child unless it has a slash. */
   char *const *argv;
   char *const *env; /* the whole environment, NULL: ours */
-  const char *cwd;  /* NULL: ours */
+  /* Inside of one of env's strings: the child writes its own process id there, in decimal and with
+   * a zero byte; room for NP_PID_TEXT bytes.  NULL: nowhere.  (LISTEN_PID is known only then.) */
+  char *pid_text;
+  const char *cwd; /* NULL: ours */
   /* fds[i] becomes descriptor i; -1: /dev/null.  They stay the caller's.  0, 1, 2 are put into
    * blocking mode, as programs expect (not listeners): a property of the open file, ours too. */
   const int *fds;

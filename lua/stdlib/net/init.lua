@@ -105,8 +105,12 @@ local absent = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true }
 -- gives both the same); it may wait for the lookup, literals never wait.
 --
 -- `listener.address` has the real port; ":8080" is one socket for both families. A stale AF_UNIX
--- path is replaced only if nobody answers on it. Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES,
--- ENAMETOOLONG, EINVAL, ENOTFOUND …
+-- path is replaced only if nobody answers on it.
+--
+-- `systemd:web` is every socket that was passed to this process under that name (sd_listen_fds(3);
+-- "unknown" without LISTEN_FDNAMES), each given once; `fd:3` is that descriptor. What is no
+-- listening socket is refused and left open. Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES,
+-- ENAMETOOLONG, EINVAL, ENOTFOUND, ENOENT (systemd: nothing for this process), EBADF, ENOTSOCK …
 ---@param addr neap.address|neap.address[]
 ---@param opts? neap.net.listen_options
 ---@return neap.listener|nil listener
