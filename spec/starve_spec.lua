@@ -174,7 +174,7 @@ scripts["writers that wait, closes, lingerers, aborts"] = [[
 -- More than the kernel's buffers hold; the hard build, which moves single bytes, has small queues.
 local BIG <const> = helper.hard and "20000" or "(1 << 20)"
 
-local sampled = helper.hard and 41 or helper.sanitized and 7 or 3
+local sampled = helper.sanitized and 7 or 3
 
 local function step(script)
   return tonumber(os.getenv "NEAP_STARVE") or script:find "BIG" and sampled or 1
