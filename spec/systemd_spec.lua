@@ -172,6 +172,41 @@ describe("process.spawn's listen", function()
     assert.equal(0, select(3, p:wait { timeout = patience }))
   end)
 
+  it("starts a dbus-daemon on our socket", function()
+    local path = helper.socket_path()
+    local l <close> = assert(net.listen("unix:" .. path))
+    local bus <close> = assert(process.spawn(
+      { "dbus-daemon", "--session", "--address=systemd:", "--nofork", "--nopidfile" },
+      { listen = { l }, stderr = "null" }))
+    local out, err = helper.run(("dbus-send --bus=unix:path=%s --print-reply "
+      .. "--dest=org.freedesktop.DBus / org.freedesktop.DBus.ListNames"):format(path))
+    assert.matches('string "org.freedesktop.DBus"', out, err)
+    assert.equal("running", bus.status)
+  end)
+
+  -- nginx has a variable of its own for this; an old nginx passes its listeners to a new one so.
+  it("has a sibling for nginx: descriptors at known numbers", function()
+    local l <close> = assert(net.listen "127.0.0.1:0")
+    local dir, host = helper.tmpdir(), l.address:match "//(.*)"
+    local paths = {}
+    for _, name in ipairs { "client_body", "proxy", "fastcgi", "uwsgi", "scgi" } do
+      paths[#paths + 1] = ("%s_temp_path %s/%s;"):format(name, dir, name)
+    end
+    local file = helper.write_file(dir .. "/conf", ([[
+daemon off; worker_processes 1; pid %s/pid; error_log %s/log notice;
+events {}
+http { access_log off; %s server { listen %s; return 200 "by nginx\n"; } }
+]]):format(dir, dir, table.concat(paths, " "), host))
+    local env = process.environ()
+    env.NGINX = "4;"
+    local null <close> = assert(io.open "/dev/null")
+    local server <close> = assert(process.spawn({ "nginx", "-e", dir .. "/log", "-c", file },
+      { fds = { null, l }, env = env, stderr = "null", grace = 5 }))
+    assert.equal("by nginx\n", (helper.run("curl -s --max-time 10 http://" .. host)))
+    assert.matches('using inherited sockets from "4;"', helper.read_file(dir .. "/log"))
+    assert.equal("running", server.status)
+  end)
+
   it("passes all sockets of a listener, and other descriptors after them", function()
     local l <close> = assert(net.listen { "127.0.0.1:0", "127.0.0.2:0" })
     local f <close> = assert(io.open "/dev/null")
