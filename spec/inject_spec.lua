@@ -192,13 +192,15 @@ describe("a server whose kernel refuses", function()
     })
   end)
 
-  it("sendmsg", function()
-    all("sendmsg", tcp, "10..16", {
-      { "EINTR" }, { "EAGAIN", lost = 7 },
-      { "ENOBUFS", lost = 7, log = "no buffer space" },
-      { "ENOMEM", lost = 7, log = "not enough memory" },
-    })
-  end)
+  if not helper.hard then -- which never writes more than one piece
+    it("sendmsg", function()
+      all("sendmsg", tcp, "10..16", {
+        { "EINTR" }, { "EAGAIN", lost = 7 },
+        { "ENOBUFS", lost = 7, log = "no buffer space" },
+        { "ENOMEM", lost = 7, log = "not enough memory" },
+      })
+    end)
+  end
 
   it("epoll_wait", function()
     all(watcher_is_uv and "epoll_pwait" or "epoll_wait", tcp, "20..40", { { "EINTR" } })
