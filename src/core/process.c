@@ -110,11 +110,10 @@ static int set_limit(int64_t nofile) {
 
 /* snprintf is not async-signal-safe. */
 static void write_pid(char *text) {
-  char digits[NP_PID_TEXT];
-  int n = 0;
-  for (pid_t pid = getpid(); pid > 0; pid /= 10) digits[n++] = (char)('0' + pid % 10);
-  while (n > 0) *text++ = digits[--n];
-  *text = '\0';
+  int n = 1;
+  for (pid_t rest = getpid(); rest >= 10; rest /= 10) n++;
+  text[n] = '\0';
+  for (pid_t rest = getpid(); n > 0; rest /= 10) text[--n] = (char)('0' + rest % 10);
 }
 
 _Noreturn static void give_up(const plan *p, stage at) {
@@ -302,8 +301,6 @@ static int watch_end(np_process *p) {
 #endif
   return watch_chld(p);
 }
-
-/* ---- the face ---------------------------------------------------------- */
 
 static np_node *children_of(np_loop *l) {
   void **slot = np_loop_slot(l, NP_SLOT_PROCESS);
