@@ -18,6 +18,11 @@ static np_group *own_group(np_task *t) {
 np_group *np_own_group(lua_State *L, np_task *t) {
   np_group *g = np_group_new(L, t);
   lua_rawsetp(L, LUA_REGISTRYINDEX, g);
+  np_group *other = own_group(t);
+  if (np_unlikely(other)) { /* a finalizer spawned first, during our allocations */
+    np_group_forget(L, g);
+    return other;
+  }
   np_group_adopt(g, t);
   g->scope.kind = NP_SCOPE_CANCEL;
   g->scope.at_ns = NP_NEVER;

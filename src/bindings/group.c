@@ -46,6 +46,7 @@ void np_group_adopt(np_group *g, np_task *owner) {
 }
 
 void np_group_forget(lua_State *L, np_group *g) {
+  g->gone = true;
   unlink_group(g);
   g->owner = NULL;
   lua_pushnil(L);

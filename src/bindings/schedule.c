@@ -204,6 +204,10 @@ np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs) {
   lua_xmove(L, T, nargs + 1);
   *(np_task **)lua_getextraspace(T) = t;
   rt->ntasks++;
+  if (np_unlikely(home->gone)) { /* a finalizer ended it during our allocations: as with its others */
+    home = rt->main;
+    np_cancel_scope(t, &t->root);
+  }
   np_group_add(home, t);
   np_task_enqueue(t);
   return t;

@@ -42,6 +42,7 @@ typedef struct np_group {
   bool body_failed;    /* that error is the body's: its traceback has all of the owner's stack */
   bool body_cancelled; /* its body was ended by the group's cancellation */
   bool cancelled;      /* its tasks were told to end; new ones are told at once */
+  bool gone; /* forgotten: its tasks have ended or were given away, there can be no new ones */
   bool owner_waits;    /* for the children */
   int ended_by;        /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
 } np_group;
