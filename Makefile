@@ -15,7 +15,7 @@ WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 B       ?= build
 SPECS   ?= spec
 FUZZ_SECONDS ?= 20
-SPEC_SECONDS ?= 1200
+SPEC_SECONDS ?= 2400
 VERSION := $(shell sed -n 's/^\#define NEAP_VERSION "\(.*\)"/\1/p' src/neap.h)
 
 # Debian packages: one place to add.

@@ -204,7 +204,8 @@ np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs) {
   lua_xmove(L, T, nargs + 1);
   *(np_task **)lua_getextraspace(T) = t;
   rt->ntasks++;
-  if (np_unlikely(home->gone)) { /* a finalizer ended it during our allocations: as with its others */
+  if (np_unlikely(home->gone)) {
+    /* A finalizer ended the group during our allocations: this task goes the way of its others. */
     home = rt->main;
     np_cancel_scope(t, &t->root);
   }

@@ -43,8 +43,8 @@ typedef struct np_group {
   bool body_cancelled; /* its body was ended by the group's cancellation */
   bool cancelled;      /* its tasks were told to end; new ones are told at once */
   bool gone; /* forgotten: its tasks have ended or were given away, there can be no new ones */
-  bool owner_waits;    /* for the children */
-  int ended_by;        /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
+  bool owner_waits; /* for the children */
+  int ended_by;     /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
 } np_group;
 
 /* User values of a group: its first error, the error's traceback, and what is called at the end of
