@@ -35,7 +35,7 @@ static int value_option(const options *o, int *i) {
 static int short_option(options *o, int *i) {
   const char *a = o->argv[*i];
   if (a[1] == 'e' || a[1] == 'l') {
-    *(a[1] == 'e' ? &o->code : &o->library) = true;
+    *(a[1] == 'e' ? &o->code : &o->loads) = true;
     return value_option(o, i);
   }
   bool *flag = a[1] == 'i'   ? &o->prompt

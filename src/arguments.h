@@ -15,7 +15,7 @@ typedef struct options {
   int script;      /* the script's name, or "-" */
   int last;        /* one past the last option */
   bool code;       /* there is an -e */
-  bool library;    /* there is an -l */
+  bool loads;      /* there is an -l */
   bool from_stdin; /* the script is standard input */
   bool prompt, version, help, warnings, trace;
   np_workers workers;

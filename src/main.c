@@ -339,11 +339,11 @@ int main(int argc, char **argv) {
   int status = np_arguments(&o, argc, argv);
   if (status) return status;
   if (o.help) return fputs(np_usage, stdout) < 0;
-  if (o.version && !o.code && !o.library && !o.script && !o.prompt) return print_versions();
+  if (o.version && !o.code && !o.loads && !o.script && !o.prompt) return print_versions();
   if (o.version) print_versions();
   if (o.workers.id && !np_worker_begin())
     return np_bad_usage("only the supervisor starts workers:", o.argv[o.workers_at]);
-  if (!o.script && !o.code && !o.library &&
+  if (!o.script && !o.code && !o.loads &&
       !o.prompt) { /* nothing named: a prompt for people, standard input for pipes */
     if (isatty(0)) o.prompt = true;
     else o.from_stdin = true;
