@@ -12,7 +12,7 @@
 #include "bindings/stream_impl.h"
 #include "core/error.h"
 
-enum { UV_ORIGIN = 1, MEM_CAPACITY = 64 << 10 };
+enum { UV_ORIGIN = 1 };
 
 void np_stream_on_event(void *owner, int what) {
   stream *u = owner;
@@ -387,25 +387,6 @@ const np_type np_stream_type = {
   .index = f_index,
 };
 
-/* mem_pair(): two connected streams in memory. */
-static int f_mem_pair(lua_State *L) {
-  np_transport *t[2];
-  stream *a = new_closed(L), *b = new_closed(L);
-  int r = np_transport_mem(np_loop_of(L), MEM_CAPACITY, t);
-  if (r < 0) return luaL_error(L, "not enough memory");
-  r = np_stream_new(np_loop_of(L), t[0], &a->s);
-  if (r < 0) t[1]->ops->close(t[1], true);
-  else r = np_stream_new(np_loop_of(L), t[1], &b->s);
-  if (r < 0) {
-    if (a->s) np_stream_abort(a->s);
-    a->s = NULL;
-    return luaL_error(L, "not enough memory");
-  }
-  np_stream_own(a->s, np_stream_on_event, a);
-  np_stream_own(b->s, np_stream_on_event, b);
-  return 2;
-}
-
 /* stdio(fd): the stream over 0, 1 or 2, in the mode they came in; or the failure. */
 static int f_stdio(lua_State *L) {
   int fd = (int)luaL_checkinteger(L, 1);
@@ -415,7 +396,7 @@ static int f_stdio(lua_State *L) {
 }
 
 int luaopen_neap_stream_core(lua_State *L) {
-  static const luaL_Reg funcs[] = {{"mem_pair", f_mem_pair}, {"stdio", f_stdio}, {NULL, NULL}};
+  static const luaL_Reg funcs[] = {{"stdio", f_stdio}, {NULL, NULL}};
   np_type_init(L, &np_stream_type);
   luaL_newlib(L, funcs);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &np_stream_type);

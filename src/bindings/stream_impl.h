@@ -69,8 +69,8 @@ int np_stream_busy(lua_State *L, stream *u,
 const char *np_stream_name(lua_State *L, stream *u);
 
 /* A deadline not yet looked up: the stream's default, from the moment the call has to wait. Most
- * calls never do, and spare the clock (5 % of the instructions of an echo, 10 of a pipelined
- * line). */
+ * calls never do, and spare the clock: with the spare output chunk, 4500 -> 4230 instructions per
+ * echo. */
 enum { NP_BY_DEFAULT = 0 };
 
 /* The instant that the options at idx (0: none) and the stream's default mean for a call that

@@ -24,7 +24,7 @@ void np_payload_unref(np_payload *p) {
 }
 
 /* The loop keeps one chunk of the usual size: a task's answer is flushed before the next task makes
- * its own, so a busy server allocates none (3 % of an echo's instructions). */
+ * its own, so a busy server allocates none. */
 static void free_chunk(np_stream *s, np_chunk *c) {
   void **spare = np_loop_slot(s->obj.loop, NP_SLOT_POOL);
   if (c->shared) np_payload_unref(c->shared);
