@@ -2,17 +2,10 @@
 
 local helper = require "spec.support.helper"
 
--- A sanitized module needs its sanitizer loaded first.
-local function preload()
-  if not helper.sanitized then return "" end
-  local out = helper.run(helper.cc .. " -print-file-name=libasan.so")
-  return "LD_PRELOAD=" .. out:gsub("\n", "") .. " "
-end
-
 local function stock(program)
   local dir = helper.tmpdir()
   helper.write_file(dir .. "/script.lua", program)
-  return helper.run(("%sLUA_CPATH='%s/?.so;;' lua5.4 %s/script.lua"):format(preload(), helper.build, dir))
+  return helper.run(("%sLUA_CPATH='%s/?.so;;' lua5.4 %s/script.lua"):format(helper.preload(), helper.build, dir))
 end
 
 describe("neap.so", function()

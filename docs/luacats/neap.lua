@@ -156,7 +156,7 @@ function neap.traceback(t, message) end
 ---@param seconds number|nil|false nil or false turn it off
 ---@return true? on
 ---@return string? message
----@return string? code "ENOTSUP": the host program has not opted in (src/neap.h)
+---@return string? code "EOPNOTSUPP": the host program has not opted in (src/neap.h)
 function neap.watchdog(seconds) end
 
 return neap

@@ -109,7 +109,7 @@ function datagram:take() end
 function datagram:option(name, value) end
 
 --- Who made the other end of a record socket (SO_PEERCRED).
----@return {pid: integer, uid: integer, gid: integer}? credentials
+---@return {pid: integer, uid: integer, gid: integer}? credentials pid 0: of another pid namespace
 ---@return string? message
 ---@return string? code
 function datagram:credentials() end

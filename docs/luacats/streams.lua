@@ -145,7 +145,7 @@ function stream:take() end
 function stream:option(name, value) end
 
 --- Who made the other end of an AF_UNIX stream (SO_PEERCRED).
----@return {pid: integer, uid: integer, gid: integer}? credentials
+---@return {pid: integer, uid: integer, gid: integer}? credentials pid 0: of another pid namespace
 ---@return string? message
----@return string? code
+---@return string? code ENOTSOCK; EOPNOTSUPP not AF_UNIX
 function stream:credentials() end

@@ -40,7 +40,7 @@ local process = {}
 --
 -- A running child whose object is collected without close is ended the same way, with a warning.
 --
--- Codes: ENOENT, EACCES, ENOEXEC, E2BIG (the program), ENOENT, ENOTDIR (cwd), EMFILE, EAGAIN,
+-- Codes: ENOENT, EACCES, E2BIG (the program), ENOENT, ENOTDIR (cwd), EMFILE, EAGAIN,
 -- EBADF.
 ---@param argv (string|number)[]
 ---@param opts? neap.process.options

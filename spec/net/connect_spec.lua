@@ -341,14 +341,8 @@ describe("net.resolve", function()
 
   describe("with a name server that does not answer", function()
     local function run(script)
-      local lib = helper.tmpdir() .. "/slow_names.so"
-      local command = "%s -shared -fPIC -o %s spec/support/slow_names.c -ldl"
-      local out, err, status = helper.run(command:format(helper.cc, lib))
-      assert.same({ "", "", 0 }, { out, err, status })
-      local asan = (os.getenv "ASAN_OPTIONS" or "") .. ":verify_asan_link_order=0"
-      local started = neap.now()
-      local env = { LD_PRELOAD = lib, ASAN_OPTIONS = asan }
-      out, err, status = helper.run_script(script, { env = env })
+      local env, started = helper.resolver(), neap.now()
+      local out, err, status = helper.run_script(script, { env = env })
       return out, err, status, neap.now() - started
     end
 

@@ -163,4 +163,21 @@ function helper.start_script(text, opts)
   return helper.start("exec " .. helper.quote(helper.neap) .. " " .. path, opts)
 end
 
+--- The environment of a child whose names are answered by spec/support/names.c.
+function helper.resolver()
+  local lib = helper.tmpdir() .. "/names.so"
+  local command = "%s -shared -fPIC -o %s spec/support/names.c -ldl"
+  local out, err, status = helper.run(command:format(helper.cc, lib))
+  assert(status == 0, out .. err)
+  local asan = (os.getenv "ASAN_OPTIONS" or "") .. ":verify_asan_link_order=0"
+  return { LD_PRELOAD = lib, ASAN_OPTIONS = asan }
+end
+
+--- What the shell needs before a stock `lua5.4` that loads neap.so: a sanitized module wants its
+-- sanitizer loaded first.
+function helper.preload()
+  if not helper.sanitized then return "" end
+  return "LD_PRELOAD=" .. shell(helper.cc .. " -print-file-name=libasan.so") .. " "
+end
+
 return helper

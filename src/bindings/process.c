@@ -136,7 +136,7 @@ static void let_go(process *p) {
  * grace =}]) -> process
  *
  * See lua/stdlib/process.lua. Never waits, but for the child's exec. Errors: ENOENT, EACCES,
- * ENOEXEC, E2BIG ... of execve(2), with the program in the message; ENOENT, ENOTDIR, EACCES of
+ * E2BIG ... of execve(2), with the program in the message; ENOENT, ENOTDIR, EACCES of
  * chdir(2) with the directory; EMFILE, EAGAIN. */
 static int f_spawn(lua_State *L) {
   np_spawn q;

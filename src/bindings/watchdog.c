@@ -121,7 +121,7 @@ static int turn_on(np_runtime *rt, uint64_t threshold_ns) {
 }
 
 /* watchdog(seconds): warns, once per slice, of a task that keeps the loop longer; nil or false
- * turns it off. True, or nil, message, "ENOTSUP" where the host has not opted in (neap.h). */
+ * turns it off. True, or nil, message, "EOPNOTSUPP" where the host has not opted in (neap.h). */
 static int f_watchdog(lua_State *L) {
   np_runtime *rt = np_runtime_of(L);
   uint64_t ns = lua_toboolean(L, 1) ? np_check_seconds(L, 1) : 0;
@@ -129,7 +129,7 @@ static int f_watchdog(lua_State *L) {
                 "a number of seconds above 0 expected");
   np_watchdog_off(rt);
   if (ns > 0) {
-    int r = rt->watch.signo ? turn_on(rt, ns) : -ENOTSUP;
+    int r = rt->watch.signo ? turn_on(rt, ns) : -EOPNOTSUPP;
     if (r < 0) return np_fail(L, r, "watchdog");
   }
   lua_pushboolean(L, 1);

@@ -223,8 +223,10 @@ int np_socket_credentials(int fd, np_cred *out) {
 #ifdef SO_PEERCRED
   struct ucred c = {0};
   socklen_t n = sizeof c;
+  int domain = np_socket_domain(fd); /* of others some kernels answer zeros */
+  if (domain != AF_UNIX) return domain < 0 ? domain : -EOPNOTSUPP;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &n) != 0) return -errno;
-  if (c.pid == 0) return -ENODATA; /* no peer, or not AF_UNIX (some kernels answer zeros) */
+  if (c.uid == (uid_t)-1) return -ENOTCONN; /* a peer in another pid namespace has only its pid 0 */
   *out = (np_cred){c.pid, c.uid, c.gid};
   return 0;
 #else

@@ -92,6 +92,15 @@ static char *place_for(np_stream *s, size_t hint, size_t *room) {
   return s->own + s->in_len;
 }
 
+/* The kernel tells the end of a connection once, to whoever asks first: writing fails by it too. */
+static void read_failed(np_stream *s, int code) {
+  s->rerror = code;
+  if ((code != -ECONNRESET && code != -ETIMEDOUT) || s->werror) return;
+  s->werror = code;
+  np_stream_drop_out(s);
+  if (s->write_waits || s->flush_waits) np_soon_add(s->obj.loop, &s->again);
+}
+
 /* One read of the transport. > 0, 0 end, -EAGAIN, or the failure, which is remembered. */
 static ssize_t fill(np_stream *s, const np_cond *c) {
   size_t room;
@@ -102,7 +111,7 @@ static ssize_t fill(np_stream *s, const np_cond *c) {
   if (n == 0 && s->werror && s->werror != -EPIPE) n = s->werror;
   if (n > 0) s->in_len += (size_t)n;
   else if (n == 0) s->eof = true;
-  else if (n != -EAGAIN) s->rerror = (int)n;
+  else if (n != -EAGAIN) read_failed(s, (int)n);
   if (n <= 0 && s->in_len == 0 && leased(s)) {
     s->in = NULL;
     np_scratch_drop(s->obj.loop, &s->lease);

@@ -1,0 +1,626 @@
+-- Every error code that the reference or the manual promises, made to happen, call by call.
+--
+-- The promises are read from the documents; `causes` has one cause for each pair of call and code.
+-- A promise without a cause fails, and so does a cause that nobody promised: the documents and
+-- what happens are kept the same. Causes are real where nature has one; else the kernel's answer is
+-- injected by strace.
+
+local codec = require "neap.codec"
+local core = require "neap.codec.core"
+local dns = require "neap.dns"
+local helper = require "spec.support.helper"
+local neap = require "neap"
+local net = require "neap.net"
+local process = require "neap.process"
+
+local soon <const> = 0.01
+local P = require("lpeg").P
+
+-- ---- children: what needs another environment than this process has ----
+
+-- The lines of a child's output are message and code of the failure it met.
+local function child(command, text, env)
+  local dir = helper.tmpdir()
+  os.execute("chmod 755 " .. dir)
+  local path = helper.write_file(dir .. "/s.lua", [[
+    local neap, net = require "neap", require "neap.net"
+    local process = require "neap.process"
+    local value, message, code = (function(...) ]] .. text .. [[ end)(...)
+    io.stdout:write(tostring(value), "\n", tostring(message), "\n", tostring(code), "\n")
+    os.exit(0)]])
+  local line = command:gsub("NEAP", ("%s %s %s"):format(helper.neap, path, dir))
+  local out, err, status = helper.run(line, { env = env })
+  local value, message, code = out:match "^(.-)\n(.-)\n(.-)\n$"
+  assert(code, ("%s\n%s%s%s"):format(line, out, err, tostring(status)))
+  if value ~= "nil" then return value end
+  return nil, message, code
+end
+
+-- Without a descriptor to spare.
+local function starved(text)
+  return function()
+    return child("ulimit -n 40; exec NEAP", [[
+      local l, held = assert(net.listen "tcp://127.0.0.1:0"), {}
+      local a, b = assert(net.pair())
+      assert(a:send("x", { fds = { 0, 0 } }))
+      repeat held[#held + 1] = io.open "/dev/null" until #held > 100 or not io.open "/dev/null"
+      ]] .. text)
+  end
+end
+
+local function injected(syscalls, code, text)
+  return function()
+    local inject = syscalls:gsub("%%", code)
+    return child("exec env ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o /dev/null -e inject="
+      .. inject .. " NEAP", text)
+  end
+end
+
+-- Permissions are nothing to root.
+local function unprivileged(text)
+  return function()
+    local root = helper.run "id -u" == "0\n"
+    local drop = root and "setpriv --reuid 65534 --clear-groups --inh-caps=-all " or ""
+    return child("exec " .. drop .. "NEAP", text)
+  end
+end
+
+-- With a resolver that answers as the name says: spec/support/names.c.
+local function named(text)
+  return function() return child("exec NEAP", text, helper.resolver()) end
+end
+
+-- ---- situations ----
+
+local function closing(...)
+  local list = { ... }
+  helper.after(function()
+    for _, object in ipairs(list) do object:close() end
+  end)
+  return ...
+end
+
+local function pair(kind) return closing(assert(net.pair(kind))) end
+
+-- A stream whose peer has said these bytes, and ended.
+local function said(bytes)
+  local a, b = pair()
+  b:write(bytes)
+  b:shutdown()
+  return a
+end
+
+local function closed()
+  local a = pair()
+  a:close()
+  return a
+end
+
+-- A TCP connection that its peer has reset.
+local function reset()
+  local l = closing(assert(net.listen "tcp://127.0.0.1:0"))
+  local c = closing(assert(net.connect(l.address)))
+  assert(l:accept()):abort()
+  return c
+end
+
+local function nobody()
+  local l = assert(net.listen "tcp://127.0.0.1:0")
+  l:close()
+  return l.address
+end
+
+local function udp(opts) return closing(assert(net.datagram("udp://127.0.0.1:0", opts))) end
+
+-- A connected UDP socket whose first message nobody got.
+local function refused()
+  local gone = assert(net.datagram "udp://127.0.0.1:0")
+  gone:close()
+  local s = udp { connect = gone.address }
+  assert(s:send "x")
+  return s
+end
+
+-- Asks a name server over TCP that answers so.
+local function ask_server(answer)
+  local l = closing(assert(net.listen "tcp://127.0.0.1:0"))
+  neap.spawn(function()
+    local c <close> = assert(l:accept())
+    c:unpack ">s2"
+    answer(c)
+  end)
+  return dns.query("name", "A", { server = l.address:match "//(.*)", tcp = true })
+end
+
+local function expired(f, ...)
+  local _ <close> = neap.deadline(soon)
+  return f(...)
+end
+
+local function raised(f)
+  local ok, err = pcall(f)
+  assert(not ok)
+  return nil, tostring(err), err.code
+end
+
+local function true_child() return closing(assert(process.spawn { "sleep", "60" })) end
+
+local too_long <const> = "unix:/" .. ("x"):rep(200)
+local elsewhere <const> = "192.0.2.1:0" -- an address for documents, RFC 5737
+
+-- ---- the causes, by call and code ----
+
+local causes = {
+  ["neap.sleep"] = { ETIMEDOUT = function() return expired(neap.sleep, 10) end },
+  ["neap.group"] = {
+    ETIMEDOUT = function()
+      return expired(neap.group, function(g) g:spawn(neap.sleep, 10) end)
+    end,
+    ECANCELED = function()
+      return neap.group(function(g)
+        g:cancel()
+        neap.sleep(10)
+      end)
+    end,
+  },
+  ["neap.timeout"] = { ETIMEDOUT = function() return neap.timeout(soon, neap.sleep, 10) end },
+  ["neap.all"] = {
+    ETIMEDOUT = function() return expired(neap.all, function() neap.sleep(10) end) end,
+  },
+  ["neap.race"] = {
+    ETIMEDOUT = function() return expired(neap.race, function() neap.sleep(10) end) end,
+  },
+  ["neap.every"] = {
+    ETIMEDOUT = function()
+      return raised(function()
+        local _ <close> = neap.deadline(soon)
+        for _ in neap.every(10) do end
+      end)
+    end,
+  },
+  ["neap.select"] = {
+    ETIMEDOUT = function() return neap.select { neap.event(), timeout = soon } end,
+  },
+  ["neap.watchdog"] = {
+    EOPNOTSUPP = function()
+      local out = helper.run(([[%sLUA_CPATH='%s/?.so' exec lua5.4 -e '
+        local neap = require "neap"
+        print(select(2, neap.run(neap.watchdog, 1)))']]):format(helper.preload(), helper.build))
+      return nil, out:match "^(.*)\t(.-)\n$"
+    end,
+  },
+  ["neap.notify"] = {
+    ENOTCONN = function()
+      return child("exec env -u NOTIFY_SOCKET NEAP", "return neap.notify {}")
+    end,
+    EAFNOSUPPORT = function()
+      return child("exec NEAP", "return neap.notify { ready = true }", { NOTIFY_SOCKET = "x" })
+    end,
+    ENOENT = function()
+      local env = { NOTIFY_SOCKET = helper.socket_path() }
+      return child("exec NEAP", "return neap.notify { ready = true }", env)
+    end,
+    ECONNREFUSED = function()
+      local path = helper.socket_path()
+      assert(net.datagram("unix-dgram:" .. path)):close()
+      return child("exec NEAP", "return neap.notify { ready = true }", { NOTIFY_SOCKET = path })
+    end,
+    ETIMEDOUT = function()
+      local path = helper.socket_path()
+      closing(assert(net.datagram("unix-dgram:" .. path)))
+      local text = "return neap.notify { barrier = true, timeout = 0.01 }"
+      return child("exec NEAP", text, { NOTIFY_SOCKET = path })
+    end,
+  },
+  ["task:join"] = {
+    ETIMEDOUT = function()
+      local task = neap.spawn(neap.sleep, 60)
+      local result = table.pack(task:join { timeout = soon })
+      task:cancel()
+      return table.unpack(result)
+    end,
+  },
+  ["channel:put"] = {
+    EPIPE = function()
+      local ch = neap.channel()
+      ch:close()
+      return ch:put(1)
+    end,
+    ETIMEDOUT = function() return neap.channel():put(1, { timeout = soon }) end,
+  },
+  ["channel:get"] = {
+    ETIMEDOUT = function() return neap.channel():get { timeout = soon } end,
+  },
+  ["event:wait"] = { ETIMEDOUT = function() return neap.event():wait { timeout = soon } end },
+  ["semaphore:acquire"] = {
+    ETIMEDOUT = function() return neap.semaphore(0):acquire { timeout = soon } end,
+  },
+  ["signals:wait"] = {
+    ETIMEDOUT = function() return closing(neap.signals "USR2"):wait { timeout = soon } end,
+    ECANCELED = function()
+      local s = neap.signals "USR2"
+      s:close()
+      return s:wait()
+    end,
+  },
+
+  ["neap.net.connect"] = {
+    EINVAL = function() return net.connect "tcp://127.0.0.1:http" end,
+    EPROTONOSUPPORT = function() return net.connect "raw:icmp" end,
+    ENOTFOUND = named [[return net.connect "missing:80"]],
+    EAI_AGAIN = named [[return net.connect "later:80"]],
+    EAI_FAIL = named [[return net.connect "never:80"]],
+    ETIMEDOUT = named [[return net.connect("slow:80", { timeout = 0.01 })]],
+    ECONNREFUSED = function() return net.connect(nobody()) end,
+    EADDRINUSE = function()
+      local used = closing(assert(net.listen "tcp://127.0.0.1:0"))
+      return net.connect(nobody(), { bind = used.address })
+    end,
+    EADDRNOTAVAIL = function() return net.connect(nobody(), { bind = elsewhere }) end,
+    EACCES = unprivileged [[return net.connect("udp://255.255.255.255:9")]],
+    ENAMETOOLONG = function() return net.connect(too_long) end,
+    ENOENT = function() return net.connect("unix:" .. helper.socket_path()) end,
+    ENETUNREACH = function() return net.connect "tcp://255.255.255.255:9" end,
+    EHOSTUNREACH = injected("connect:error=%", "EHOSTUNREACH",
+      [[return net.connect "tcp://127.0.0.1:1"]]),
+    EMFILE = starved "return net.connect(l.address)",
+    ENFILE = injected("socket:error=%", "ENFILE", [[return net.connect "tcp://127.0.0.1:1"]]),
+  },
+  ["neap.net.resolve"] = {
+    EINVAL = function() return net.resolve "" end,
+    EPROTONOSUPPORT = function() return net.resolve "unix:/tmp" end,
+    ENOTFOUND = named [[return net.resolve "missing"]],
+    EAI_AGAIN = named [[return net.resolve "later"]],
+    EAI_FAIL = named [[return net.resolve "never"]],
+    ETIMEDOUT = named [[return net.resolve("slow", { timeout = 0.01 })]],
+  },
+  ["neap.net.listen"] = {
+    EADDRINUSE = function()
+      return net.listen(closing(assert(net.listen "tcp://127.0.0.1:0")).address)
+    end,
+    EADDRNOTAVAIL = function() return net.listen(elsewhere) end,
+    EACCES = unprivileged [[return net.listen "unix:/not.ours"]],
+    ENAMETOOLONG = function() return net.listen(too_long) end,
+    EINVAL = function() return net.listen "tcp://[::1:80" end,
+    EPROTONOSUPPORT = function() return net.listen "tls://127.0.0.1:0" end,
+    EOPNOTSUPP = function() return net.listen "udp://127.0.0.1:0" end,
+    ENOTFOUND = named [[return net.listen "missing:0"]],
+    EAI_AGAIN = named [[return net.listen "later:0"]],
+    EAI_FAIL = named [[return net.listen "never:0"]],
+    ENOENT = function() return net.listen("unix:" .. helper.tmpdir() .. "/none/s") end,
+    EBADF = function() return net.listen "fd:987" end,
+    ENOTSOCK = function() return net.listen "fd:0" end,
+    EMFILE = starved [[return net.listen "tcp://127.0.0.1:0"]],
+    ENFILE = injected("socket:error=%", "ENFILE", [[return net.listen "tcp://127.0.0.1:0"]]),
+  },
+  ["neap.net.datagram"] = {
+    EADDRINUSE = function() return net.datagram(udp().address) end,
+    EADDRNOTAVAIL = function() return net.datagram("udp://" .. elsewhere) end,
+    EACCES = unprivileged [[return net.datagram "unix-dgram:/not.ours"]],
+    EPROTOTYPE = function() return net.datagram "tcp://127.0.0.1:0" end,
+  },
+  ["neap.net.pair"] = {
+    EMFILE = starved "return net.pair()",
+    ENFILE = injected("socketpair:error=%", "ENFILE", "return net.pair()"),
+    ENOMEM = injected("socketpair:error=%", "ENOMEM", "return net.pair()"),
+  },
+  ["neap.net.adopt"] = {
+    EBADF = function() return net.adopt(987) end,
+    EISDIR = function()
+      return child("exec NEAP 3</tmp", "return net.adopt(3)")
+    end,
+    EOPNOTSUPP = function() -- an epoll set
+      return child("exec NEAP", [[
+        for i = 3, 20 do
+          local p = io.popen("readlink /proc/" .. process.pid .. "/fd/" .. i)
+          if p:read "a":find "eventpoll" then return net.adopt(i) end
+        end]])
+    end,
+  },
+  ["neap.net.own"] = {
+    EBADF = function() return net.own(987) end,
+  },
+  ["neap.net.pipe"] = {
+    ETIMEDOUT = function()
+      local a, b = pair(), pair()
+      return net.pipe(a, b, { timeout = soon })
+    end,
+    ECANCELED = function()
+      local a, b = pair(), pair()
+      neap.spawn(function() a:close() end)
+      return net.pipe(a, b)
+    end,
+  },
+  ["neap.net.hub"] = {
+    ENOBUFS = function()
+      local hub, a = net.hub { limit = 1000 }, pair()
+      hub:add(a)
+      for _ = 1, 100 do hub:send(("x"):rep(64 << 10)) end
+      return a:write "x"
+    end,
+  },
+
+  ["stream:read"] = {
+    ETIMEDOUT = function() return pair():read { timeout = soon } end,
+    EMSGSIZE = function()
+      local a = said "12345"
+      a.line_max = 4
+      return a:read()
+    end,
+    EPIPE = function() return said "*1\r\n$5\r\n":read(codec.resp()) end,
+    EBADMSG = function() return said "*x\r\n":read(codec.resp()) end,
+    ECONNRESET = function() return reset():read() end,
+    ECANCELED = function() return closed():read() end,
+  },
+  ["stream:recv"] = {
+    EMSGSIZE = function()
+      local a, b = pair()
+      assert(b:send("x", { fds = { 0, 0 } }))
+      return a:recv(1, { fds = 1 })
+    end,
+    EMFILE = starved "return b:recv(1, { fds = 2 })",
+  },
+  ["stream:unpack"] = {
+    EPIPE = function() return said "\0":unpack ">I2" end,
+    EBADMSG = function() return said(("\xff"):rep(16)):unpack "I16" end,
+  },
+  ["stream:unread"] = { ECANCELED = function() return closed():unread "x" end },
+  ["stream:write"] = {
+    EPIPE = function()
+      local a, b = pair()
+      b:close()
+      while a:write "x" and a:flush() do end
+      return a:write "x"
+    end,
+    ECONNRESET = function()
+      local c = reset()
+      c:read()
+      return c:write "x"
+    end,
+    ETIMEDOUT = function() return pair():write(("x"):rep(8 << 20), { timeout = soon }) end,
+    ECANCELED = function() return closed():write "x" end,
+  },
+  ["stream:send"] = {
+    EOPNOTSUPP = function()
+      local c = reset()
+      return c:send("x", { fds = { 0 } })
+    end,
+    ETIMEDOUT = function()
+      local a = pair()
+      repeat
+        local ok, message, code = a:send(("x"):rep(100000), { timeout = soon })
+        if not ok then return nil, message, code end
+      until false
+    end,
+  },
+  ["stream:take"] = { EOPNOTSUPP = function() return pair "mem":take() end },
+  ["stream:option"] = {
+    ENOTSOCK = function() return pair "mem":option "type" end,
+    ENOPROTOOPT = function() return pair():option "nodelay" end,
+  },
+  ["stream:credentials"] = {
+    ENOTSOCK = function() return pair "mem":credentials() end,
+    EOPNOTSUPP = function()
+      local l = closing(assert(net.listen "tcp://127.0.0.1:0"))
+      return closing(assert(net.connect(l.address))):credentials()
+    end,
+  },
+  ["stream:match"] = {
+    EMSGSIZE = function() return said "xxxxx":match(P "y", 4) end,
+    EPIPE = function() return said "x":match(P "xy") end,
+    ETIMEDOUT = function() return pair():match(P "x", nil, { timeout = soon }) end,
+  },
+
+  ["listener:accept"] = {
+    ETIMEDOUT = function()
+      return closing(assert(net.listen "tcp://127.0.0.1:0")):accept { timeout = soon }
+    end,
+    ECANCELED = function()
+      local l = assert(net.listen "tcp://127.0.0.1:0")
+      l:close()
+      return l:accept()
+    end,
+  },
+  ["listener:take"] = {
+    EOPNOTSUPP = function() return closing(assert(net.listen "mem:codes")):take() end,
+  },
+  ["datagram:send"] = {
+    EMSGSIZE = function() return udp { connect = "127.0.0.1:9" }:send(("x"):rep(70000)) end,
+    EDESTADDRREQ = function() return udp():send "x" end,
+    ECONNREFUSED = function() return refused():send "y" end,
+    EPIPE = function()
+      local a, b = pair "unix-seqpacket"
+      b:close()
+      return a:send "x"
+    end,
+    ENOENT = function()
+      local s = closing(assert(net.datagram "unix-dgram:"))
+      return s:send("x", "unix-dgram:" .. helper.socket_path())
+    end,
+    ENAMETOOLONG = function()
+      return closing(assert(net.datagram "unix-dgram:")):send("x", "unix-dgram:" .. too_long:sub(6))
+    end,
+    ETIMEDOUT = function()
+      local a = pair "unix-dgram"
+      repeat
+        local ok, message, code = a:send("x", { timeout = soon })
+        if not ok then return nil, message, code end
+      until false
+    end,
+    EHOSTUNREACH = injected("sendto,sendmsg:error=%", "EHOSTUNREACH",
+      [[return net.datagram():send("x", "127.0.0.1:9")]]),
+    ENETUNREACH = injected("sendto,sendmsg:error=%", "ENETUNREACH",
+      [[return net.datagram():send("x", "127.0.0.1:9")]]),
+    EOPNOTSUPP = function() return udp { connect = "127.0.0.1:9" }:send("x", { fds = { 0 } }) end,
+  },
+  ["datagram:recv"] = {
+    EMSGSIZE = function()
+      local a = udp()
+      assert(a:send("12345", a.address))
+      return a:recv(4)
+    end,
+    ECONNREFUSED = function() return refused():recv { timeout = 5 } end,
+    EMFILE = starved [[
+      for i = 1, 6 do held[i]:close() end
+      local c, d = assert(net.pair "unix-dgram")
+      assert(c:send("x", { fds = { 0, 0, 0 } }))
+      repeat held[#held + 1] = io.open "/dev/null" until not io.open "/dev/null"
+      return d:recv { fds = 3 }]],
+  },
+  ["descriptor:adopt"] = {
+    EOPNOTSUPP = function()
+      return child("exec NEAP", [[
+        for i = 3, 20 do
+          local p = io.popen("readlink /proc/" .. process.pid .. "/fd/" .. i)
+          if p:read "a":find "eventpoll" then
+            local a, b = net.pair()
+            assert(a:send("x", { fds = { i } }))
+            local _, fds = b:recv(1, { fds = 1 })
+            return fds[1]:adopt()
+          end
+        end]])
+    end,
+    EISDIR = function() return child("exec NEAP 3</tmp", "return net.own(3):adopt()") end,
+  },
+  ["hub:add"] = { ECANCELED = function() return net.hub():add(closed()) end },
+  ["hub:send"] = {
+    ETIMEDOUT = function()
+      local hub, a = net.hub { policy = "wait", limit = 1000 }, pair()
+      hub:add(a)
+      repeat
+        local n, message, code = hub:send(("x"):rep(64 << 10), { timeout = soon })
+        if not n then return nil, message, code end
+      until false
+    end,
+  },
+
+  ["neap.dns.query"] = {
+    EINVAL = function() return dns.query("a..b", "A", { server = "127.0.0.1:9" }) end,
+    ETIMEDOUT = function()
+      local server = udp().address:match "//(.*)"
+      return dns.query("name", "A", { server = server, timeout = 3 * soon })
+    end,
+    ECONNREFUSED = function()
+      return dns.query("name", "A", { server = nobody():match "//(.*)", tcp = true })
+    end,
+    EBADMSG = function() return ask_server(function(c) c:write "\0\1x" end) end,
+    EPIPE = function() return ask_server(function() end) end,
+  },
+
+  ["neap.process.spawn"] = {
+    ENOENT = function() return process.spawn { "no-such-program" } end,
+    EACCES = function() return process.spawn { helper.write_file(helper.socket_path(), "") } end,
+    E2BIG = function() return process.spawn { "true", ("x"):rep(1 << 20) } end,
+    ENOTDIR = function() return process.spawn({ "true" }, { cwd = "/dev/null" }) end,
+    EMFILE = starved [[return process.spawn({ "true" }, { stdout = "pipe" })]],
+    EAGAIN = injected("clone,clone3,fork,vfork:error=%", "EAGAIN", [[
+      return process.spawn { "true" }]]),
+    EBADF = function() return process.spawn({ "true" }, { fds = { 987 } }) end,
+  },
+  ["process:wait"] = { ETIMEDOUT = function() return true_child():wait { timeout = soon } end },
+  ["process:kill"] = {
+    ESRCH = function()
+      local p = closing(assert(process.spawn { "true" }))
+      p:wait()
+      return p:kill()
+    end,
+    EPERM = injected("kill,pidfd_send_signal:error=%", "EPERM", [[
+      return assert(process.spawn { "sleep", "1" }):kill(0)]]),
+  },
+}
+
+-- ---- what is promised ----
+
+local known = { EAI_AGAIN = true, EAI_FAIL = true, ENOTFOUND = true }
+for code = -133, -1 do known[core.error(code)] = true end
+
+local function read(path) return assert(helper.read_file(path)) end
+
+local function codes_in(text)
+  local list = {}
+  for word in text:gmatch "%f[%w_]E[%u%d_]+%f[^%w_]" do
+    if known[word] then list[#list + 1] = word end
+  end
+  return list
+end
+
+-- { ["call code"] = true } of the reference: the codes that stand under the heading of each call.
+local function promised_by_reference()
+  local found, call = {}, nil
+  for line in read("docs/reference.md"):gmatch "[^\n]+" do
+    if line:find "^#" then call = line:match "^### `([^`%(]+)%(" end
+    for _, code in ipairs(codes_in(call and line or "")) do found[call .. " " .. code] = true end
+  end
+  return found
+end
+
+-- The rows of the manual's table: { codes, calls }.
+local function promised_by_manual()
+  local rows = {}
+  for codes, calls in read("docs/manual.md"):match "## Error codes(.*)"
+    :gmatch "\n| (`E[^|]*) |[^|]*|([^|]*)|" do
+    local row = { codes = codes_in(codes), calls = {} }
+    for call in calls:gmatch "`([%w_]+)" do row.calls[#row.calls + 1] = call end
+    rows[#rows + 1] = row
+  end
+  return rows
+end
+
+-- The calls of that name that have a cause of that code.
+local function caused(call, code)
+  for name, list in pairs(causes) do
+    if list[code] and (not call or name:match "[%w_]+$" == call) then return true end
+  end
+end
+
+local function sorted(t)
+  local list = {}
+  for key in pairs(t) do list[#list + 1] = key end
+  table.sort(list)
+  return list
+end
+
+describe("the error code", function()
+  for _, call in ipairs(sorted(causes)) do
+    for _, code in ipairs(sorted(causes[call])) do
+      it(code .. " of " .. call, function()
+        local value, message, got = causes[call][code]()
+        assert.is_nil(value)
+        assert.equal(code, got, message)
+        assert.is_true(type(message) == "string" and #message > 5, message)
+      end)
+    end
+  end
+end)
+
+describe("the documents", function()
+  it("promise no code that is not caused here", function()
+    local missing = {}
+    for promise in pairs(promised_by_reference()) do
+      local call, code = promise:match "(%S+) (%S+)"
+      if not (causes[call] and causes[call][code]) then missing[promise] = true end
+    end
+    for _, row in ipairs(promised_by_manual()) do
+      for _, code in ipairs(row.codes) do
+        if not caused(nil, code) then missing[code] = true end
+        for _, call in ipairs(row.calls) do
+          if not caused(call, code) then missing[call .. " " .. code] = true end
+        end
+      end
+    end
+    assert.equal("", table.concat(sorted(missing), "\n"))
+  end)
+
+  it("have every code that is caused here in the manual's table", function()
+    local there, missing = {}, {}
+    for _, row in ipairs(promised_by_manual()) do
+      for _, code in ipairs(row.codes) do there[code] = true end
+    end
+    for _, list in pairs(causes) do
+      for code in pairs(list) do
+        if not there[code] then missing[code] = true end
+      end
+    end
+    assert.equal("", table.concat(sorted(missing), "\n"))
+  end)
+end)
