@@ -365,6 +365,53 @@ describe("a group in a generator", function()
     assert.is_false(ok)
     assert.matches("late", err)
   end)
+
+  -- The generator yields in the group's body, and is resumed where nothing can be suspended.
+  local function half_way(ended)
+    local gen = coroutine.wrap(function()
+      neap.group(function(g)
+        g:spawn(function()
+          local _ <close> = setmetatable({}, { __close = function() ended.yes = true end })
+          neap.sleep(10)
+        end)
+        coroutine.yield()
+      end)
+      return "after"
+    end)
+    gen()
+    neap.yield()
+    return gen
+  end
+
+  it("says that it cannot wait for its tasks in table.sort, and cancels them", function()
+    local ended, ok, err = {}, nil, nil
+    neap.group(function()
+      local gen = half_way(ended)
+      table.sort({ 1, 2 }, function()
+        if ok == nil then ok, err = pcall(gen) end
+        return false
+      end)
+      assert.is_false(ok)
+      assert.matches("cannot wait %(group%)", err)
+      assert.is_nil(ended.yes)
+      assert.is_true(neap.sleep(0)) -- the scheduler knows where it is
+    end)
+    assert.is_true(ended.yes)
+  end)
+
+  it("says so in a finalizer, too", function()
+    local ended, ok, err = {}, nil, nil
+    neap.group(function()
+      local gen = half_way(ended)
+      setmetatable({}, { __gc = function() ok, err = pcall(gen) end })
+      collectgarbage()
+      collectgarbage()
+      assert.is_false(ok)
+      assert.matches("cannot wait %(group%)", err)
+      assert.is_true(neap.sleep(0))
+    end)
+    assert.is_true(ended.yes)
+  end)
 end)
 
 describe("a group whose task is cancelled while its body runs", function()

@@ -181,6 +181,17 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
   return lua_gettop(L) - 2;
 }
 
+/* A generator left the group's body where nobody can wait for its tasks: outside any task, in a
+ * finalizer, in table.sort. They are cancelled and the enclosing group awaits them. */
+static int end_at_once(lua_State *L, np_group *g, int status) {
+  bool left = g->nchildren > 0;
+  np_group_abandon(L, g);
+  if (g->failed) return raise_failure(L, g);
+  if (status != LUA_OK && status != LUA_YIELD) return lua_error(L);
+  if (left) np_op_begin(L, "group"); /* raises: says why it cannot wait */
+  return lua_gettop(L) - 2;
+}
+
 static int k_group(lua_State *L, int status, lua_KContext ctx) {
   (void)ctx;
   np_group *g = lua_touserdata(L, 1);
@@ -197,11 +208,7 @@ static int k_group(lua_State *L, int status, lua_KContext ctx) {
     }
     np_group_cancel(g);
   }
-  if (!np_task_of(L)) { /* its generator was resumed where there is no task */
-    np_group_abandon(L, g);
-    if (g->failed) return raise_failure(L, g);
-    return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) - 2 : lua_error(L);
-  }
+  if (!np_can_wait(L, np_task_of(L))) return end_at_once(L, g, status);
   np_task_of(L)->woken = 0;
   return k_children(L, LUA_OK, 0);
 }

@@ -130,6 +130,9 @@ int np_wait(lua_State *L, const np_waitkind *kind, void *obj, uint64_t deadline_
             lua_KContext ctx, lua_KFunction k) {
   np_task *t = np_task_of(L);
   uint64_t next = NP_NEVER;
+#ifdef NP_HARD
+  np_assert(np_can_wait(L, t)); /* else it would run on while it counts as waiting */
+#endif
   t->by = NULL;
   int code = kind->deaf ? 0 : np_scopes_verdict(t, deadline_ns, &next, &t->by);
   if (code == -ETIMEDOUT && !t->by) code = 0; /* its own instant: one turn of the loop at least */
