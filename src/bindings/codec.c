@@ -139,7 +139,7 @@ static int f_decode(lua_State *L) {
   luaL_argcheck(L, pos >= 1 && (lua_Unsigned)pos <= len + 1, 3, "position is outside the string");
   s += pos - 1;
   int r = np_cond_check(&c, s, len - (size_t)pos + 1, eof);
-  if (r == 1) r = np_push_frame(L, &c, s + c.off);
+  if (r == 1) r = np_push_frame(L, &c, s + c.off, NULL);
   if (r <= 0) return np_push_unmet(L, &c, r);
   lua_pushinteger(L, pos + (lua_Integer)c.take);
   return r + 1;

@@ -12,12 +12,23 @@
  * meanwhile. */
 bool np_codec_cond(lua_State *L, int idx, np_cond *out);
 
-/* Pushes the message of a met condition; `frame` is its first byte (input + c->off).  A string for
+/* The bytes that frames are taken from, where they may go: whatever is pushed may set off the
+ * collector, and a finalizer may close the stream that they belong to, or put bytes before them.
+ * `moved` says whether one did. */
+typedef struct np_bytes {
+  bool (*moved)(const struct np_bytes *b);
+} np_bytes;
+
+static inline bool np_bytes_moved(const np_bytes *b) { return b && b->moved(b); }
+
+/* Pushes the message of a met condition; `frame` is its first byte (input + c->off), and `b` what
+ * it lies in (NULL: in a string on the stack, which stays).  A string for
  * most; NUMBER: a number, or nil for a bad numeral; RESP: a table of the arguments; PACK: the
  * values of string.unpack, whose format is c->delim (zero-terminated).  Returns how many values
- * were pushed, or NP_EBADMSG with nothing pushed: an integer of a record does not fit Lua's.
- * Raises for lack of memory only. */
-int np_push_frame(lua_State *L, const np_cond *c, const char *frame);
+ * were pushed, or NP_EBADMSG with nothing pushed: an integer of a record does not fit Lua's; or
+ * -EAGAIN with anything pushed: the bytes moved before all was taken.  Raises for lack of memory
+ * only. */
+int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
 
 /* Pushes nil and, of a check that was not met: 0: "more"; NP_COND_END: nothing else; or message and
  * code.  Returns the number of values. */

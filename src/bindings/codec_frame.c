@@ -33,31 +33,38 @@ static size_t read_length(const char **s) {
   return v;
 }
 
-static void push_array(lua_State *L, const char *s) {
+static int push_array(lua_State *L, const char *s, const np_bytes *b) {
   size_t n = (s++, read_length(&s));
   lua_createtable(L, (int)n, 0);
   for (size_t i = 1; i <= n; i++) {
+    if (np_unlikely(np_bytes_moved(b))) return -EAGAIN;
     size_t len = (s++, read_length(&s));
     lua_pushlstring(L, s, len);
     lua_rawseti(L, -2, (lua_Integer)i);
     s += len + 2;
   }
+  return 1;
 }
 
-static void push_quoted(lua_State *L, const char *arg, size_t len) {
+/* False: the bytes moved. */
+static bool push_quoted(lua_State *L, const char *arg, size_t len, const np_bytes *bytes) {
   luaL_Buffer b;
   char *out = luaL_buffinitsize(L, &b, len);
+  if (np_unlikely(np_bytes_moved(bytes))) return false;
   luaL_pushresultsize(&b, np_resp_unquote(arg, len, out));
+  return true;
 }
 
-static void push_inline(lua_State *L, const char *s, const char *end) {
+static int push_inline(lua_State *L, const char *s, const char *end, const np_bytes *b) {
   const char *arg;
   size_t len;
   bool quoted;
   lua_createtable(L, 4, 0);
-  for (lua_Integer i = 1; np_resp_inline(&s, end, &arg, &len, &quoted) == 1; i++) {
-    if (quoted) push_quoted(L, arg, len);
-    else lua_pushlstring(L, arg, len);
+  for (lua_Integer i = 1;; i++) {
+    if (np_unlikely(np_bytes_moved(b))) return -EAGAIN;
+    if (np_resp_inline(&s, end, &arg, &len, &quoted) != 1) return 1;
+    if (!quoted) lua_pushlstring(L, arg, len);
+    else if (!push_quoted(L, arg, len, b)) return -EAGAIN;
     lua_rawseti(L, -2, i);
   }
 }
@@ -99,15 +106,14 @@ static int push_record(lua_State *L, const np_cond *c, const char *frame) {
   return 1;
 }
 
-int np_push_frame(lua_State *L, const np_cond *c, const char *frame) {
+int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b) {
   luaL_checkstack(L, 8, NULL);
   switch (c->kind) {
   case NP_COND_PACK: return push_record(L, c, frame);
   case NP_COND_NUMBER: push_number(L, frame, c->len); return 1;
   case NP_COND_RESP:
-    if (*frame == '*') push_array(L, frame);
-    else push_inline(L, frame, frame + c->len);
-    return 1;
+    if (*frame == '*') return push_array(L, frame, b);
+    return push_inline(L, frame, frame + c->len, b);
   default: lua_pushlstring(L, frame, c->len); return 1;
   }
 }

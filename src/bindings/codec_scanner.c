@@ -19,6 +19,7 @@ typedef struct scanner {
   np_cond cond;  /* under way */
   char *buf;     /* NULL before the first byte */
   size_t start, end, size;
+  unsigned moves; /* changes whenever the unread bytes move, go or become more */
   bool eof;
 } scanner;
 
@@ -49,24 +50,29 @@ int np_new_scanner(lua_State *L) {
 /* Room for n more bytes behind `end`: moves what is unread to the front when that frees half of the
  * buffer, else doubles it, so that a byte is moved a bounded number of times. */
 static void reserve(lua_State *L, scanner *s, size_t n) {
-  size_t unread = s->end - s->start, size = np_max(s->size, 64);
-  char *buf = s->buf;
   if (n <= s->size - s->end) return;
+  size_t unread = s->end - s->start, size = np_max(s->size, 64);
   while (size / 2 < unread || size - unread < n) {
     if (size > SIZE_MAX / 4) luaL_error(L, "too many bytes");
     size *= 2;
   }
   if (size > s->size) {
-    buf = lua_newuserdatauv(L, size, 0);
+    unsigned moves = s->moves;
+    char *buf = lua_newuserdatauv(L, size, 0);
+    if (np_unlikely(s->moves != moves)) { /* a finalizer fed it */
+      reserve(L, s, n);
+      return;
+    }
     if (unread > 0) memcpy(buf, s->buf + s->start, unread);
     lua_setiuservalue(L, 1, BUFFER);
+    s->buf = buf;
   } else {
-    memmove(buf, buf + s->start, unread);
+    memmove(s->buf, s->buf + s->start, unread);
   }
-  s->buf = buf;
   s->size = size;
   s->start = 0;
   s->end = unread;
+  s->moves++;
 }
 
 /* scanner:feed(bytes) -> the scanner. Raises after finish. */
@@ -78,6 +84,7 @@ static int f_feed(lua_State *L) {
   reserve(L, s, n);
   if (n > 0) memcpy(s->buf + s->end, p, n);
   s->end += n;
+  s->moves++;
   lua_settop(L, 1);
   return 1;
 }
@@ -90,14 +97,34 @@ static int f_finish(lua_State *L) {
   return 1;
 }
 
+typedef struct held {
+  np_bytes bytes;
+  const scanner *s;
+  unsigned moves;
+} held;
+
+static bool moved(const np_bytes *b) {
+  const held *h = np_container(b, held, bytes);
+  return h->s->moves != h->moves;
+}
+
 /* scanner:next() -> message..., or as codec:decode: nil, "more"; nil; nil, message, code. */
 static int f_next(lua_State *L) {
   scanner *s = np_check_object(L, 1, &scanner_type);
-  const char *p = s->buf ? s->buf + s->start : "";
-  int r = np_cond_check(&s->cond, p, s->end - s->start, s->eof);
-  if (r == 1) r = np_push_frame(L, &s->cond, p + s->cond.off);
-  if (r <= 0) return np_push_unmet(L, &s->cond, r);
-  s->start += s->cond.take;
+  int top = lua_gettop(L), r;
+  held h = {{moved}, s, s->moves};
+  np_cond c;
+  do {
+    lua_settop(L, top); /* a finalizer fed or asked this very scanner: from the beginning */
+    h.moves = s->moves;
+    const char *p = s->buf ? s->buf + s->start : "";
+    r = np_cond_check(&s->cond, p, s->end - s->start, s->eof);
+    c = s->cond;
+    if (r == 1) r = np_push_frame(L, &c, p + c.off, &h.bytes);
+  } while (r > 0 ? moved(&h.bytes) : r == -EAGAIN);
+  if (r <= 0) return np_push_unmet(L, &c, r);
+  s->moves++;
+  s->start += c.take;
   s->cond = s->blank;
   return r;
 }

@@ -114,6 +114,7 @@ static int k_send(lua_State *L, int status, lua_KContext ctx) {
   if (r < 0) return send_failed(L, d, r, why);
   if (name) return resolve(L, ctx);
   int nfds = gather(L, fds);
+  if (np_unlikely(!d->core)) return send_failed(L, d, NP_ECLOSED, NULL); /* by a finalizer */
   size_t len;
   const char *p = lua_tolstring(L, 2, &len);
   r = np_dgram_send(d->core, p, len, dest, fds, nfds);

@@ -284,7 +284,7 @@ static int f_option(lua_State *L) {
   int n = l->core ? np_listener_count(l->core) : 0, results = 0;
   if (n == 0) return np_option_call(L, -1, 2, addr);
   if (lua_isnone(L, 3)) return np_option_call(L, np_listener_fd(l->core, 0), 2, addr);
-  for (int i = 0; i < n && results <= 1; i++) {
+  for (int i = 0; i < n && l->core && results <= 1; i++) {
     lua_settop(L, 3);
     results = np_option_call(L, np_listener_fd(l->core, i), 2, addr);
   }

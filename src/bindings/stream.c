@@ -189,6 +189,7 @@ static int end_stream(lua_State *L, stream *u, bool abort) {
   if (!s) return lua_pushboolean(L, 1), 1;
   if (!abort) np_stream_flush(s); /* shows a failure while the ends still have names */
   const char *name = np_stream_error(s) ? np_stream_name(L, u) : "";
+  if (np_unlikely(u->s != s)) return lua_pushboolean(L, 1), 1; /* a finalizer was faster */
   if (u->holder) u->holder->closed(u->holder);
   u->s = NULL;
   wake_all(u, NP_ECLOSED);
@@ -230,9 +231,13 @@ static int f_take(lua_State *L) {
   if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "take");
   np_stream_check_free(L, u);
   const char *data;
-  size_t n = np_stream_peek(u->s, &data);
-  lua_pushlstring(L, data, n);
-  if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "take"); /* by a finalizer */
+  uint32_t moves;
+  do { /* a finalizer may close it, or put bytes before */
+    moves = np_stream_moves(u->s);
+    size_t n = np_stream_peek(u->s, &data);
+    lua_pushlstring(L, data, n);
+    if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "take");
+  } while (np_unlikely(np_stream_moves(u->s) != moves));
   char *rest;
   size_t rest_len;
   int fd = np_stream_take(u->s, &rest, &rest_len);
@@ -252,14 +257,16 @@ static int f_option(lua_State *L) {
   const np_option *o = np_check_option(L, 2);
   np_optval v;
   if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "option");
-  int fd = np_stream_fd(u->s), r;
+  int fd, r;
   if (lua_isnone(L, 3)) {
+    fd = np_stream_fd(u->s);
     r = fd < 0 ? -ENOTSOCK : np_option_get(fd, o, &v);
     if (r < 0) return np_fail(L, r, "option %s of %s", o->name, np_stream_name(L, u));
     np_push_optval(L, o, &v);
     return 1;
   }
   np_check_optval(L, 3, 3, o, &v);
+  fd = u->s ? np_stream_fd(u->s) : -1;
   r = fd < 0 ? -ENOTSOCK : np_option_set(fd, o, &v);
   if (r < 0) return np_fail(L, r, "set option %s of %s", o->name, np_stream_name(L, u));
   lua_pushboolean(L, 1);

@@ -45,23 +45,49 @@ static void warn_dropped(lua_State *L, stream *u) {
   lua_pop(L, 2);
 }
 
-/* Whatever is pushed may set off the collector, and a finalizer may close this very stream. */
+/* The unread bytes of a stream while they are made values. */
+typedef struct held {
+  np_bytes bytes;
+  const stream *u;
+  const np_stream *s;
+  uint32_t moves;
+} held;
+
+static bool moved(const np_bytes *b) {
+  const held *h = np_container(b, held, bytes);
+  return h->u->s != h->s || np_stream_moves(h->s) != h->moves;
+}
+
+static held hold(const stream *u) { return (held){{moved}, u, u->s, np_stream_moves(u->s)}; }
+
+static int k_read(lua_State *L, int status, lua_KContext ctx);
+
+/* A finalizer closed this very stream, or put bytes before those that are read: the call begins
+ * again, its results so far dropped. */
+static int read_again(lua_State *L, int top, int ctx) {
+  lua_settop(L, top);
+  return k_read(L, LUA_OK, ctx);
+}
+
+/* No read can begin meanwhile, which would change the conditions: see reader(). */
 static int push_frames(lua_State *L, stream *u, np_cond *conds, int n, const char *data, int ctx) {
-  int pushed = 0;
+  int pushed = 0, top = lua_gettop(L);
   size_t take = 0;
-  np_stream *s = u->s;
+  held h = hold(u);
   luaL_checkstack(L, n + 4, "too many formats");
   for (int i = 0; i < n; i++) {
     if (conds[i].kind == NP_COND_PEEK && conds[i].need > 0)
       conds[i].len = np_min(conds[i].len, conds[i].need);
-    if (np_unlikely(u->s != s)) return read_failed(L, u, NP_ECLOSED, ctx);
-    int k = np_push_frame(L, &conds[i], data + conds[i].off);
+    if (np_unlikely(i > 0 && moved(&h.bytes))) return read_again(L, top, ctx);
+    int k = np_push_frame(L, &conds[i], data + conds[i].off, &h.bytes);
+    if (np_unlikely(k == -EAGAIN)) return read_again(L, top, ctx);
     if (np_unlikely(k < 0)) return read_failed(L, u, k, ctx);
     pushed += k;
     take += conds[i].take;
   }
-  if (np_unlikely(u->s != s)) return np_done(L, pushed);
-  np_stream_consume(s, take);
+  if (np_unlikely(u->s != h.s)) return np_done(L, pushed); /* closed, but all were taken */
+  if (np_unlikely(moved(&h.bytes))) return read_again(L, top, ctx);
+  np_stream_consume(u->s, take);
   u->streak = 0;
   warn_dropped(L, u);
   return np_done(L, pushed);
@@ -74,8 +100,9 @@ static int push_fds(lua_State *L, stream *u, np_cond *c, const char *data, int c
   if (trouble) return read_failed(L, u, trouble, ctx);
   size_t barrier = np_stream_barrier(u->s);
   size_t len = np_min(c->len, barrier);
+  held h = hold(u);
   lua_pushlstring(L, data, len);
-  if (np_unlikely(!u->s)) return read_failed(L, u, NP_ECLOSED, ctx); /* as in push_frames */
+  if (np_unlikely(moved(&h.bytes))) return read_again(L, lua_gettop(L) - 1, ctx);
   if (len == barrier) n = np_stream_take_fds(u->s, fds, max);
   if (n > max)
     return np_fail_text(L, "EMSGSIZE", "recv %s: %d descriptors came, at most %d are asked for",
@@ -117,17 +144,22 @@ static int k_read(lua_State *L, int status, lua_KContext ctx) {
                  k_read);
 }
 
-static int start_read(lua_State *L, int n, int ctx, const char *what) {
-  np_op_begin(L, what);
+static int start_read(lua_State *L, int n, int ctx) {
   return k_read(L, LUA_OK, n << CTX_SHIFT | ctx);
 }
 
-/* The first check of every read: the condition in the object is in use while somebody waits with
- * it. */
-static stream *reader(lua_State *L) {
+static stream *not_busy(lua_State *L) {
   stream *u = np_stream_self(L);
   if (np_unlikely(u->reader || u->holder))
     np_stream_busy(L, u, u->holder ? u->holder->doing : "reading");
+  return u;
+}
+
+/* The first check of every read: the condition in the object is in use while somebody waits with
+ * it, and while its frame is made a value: a finalizer, which cannot wait, may run then. */
+static stream *reader(lua_State *L, const char *what) {
+  stream *u = not_busy(L);
+  np_op_begin(L, what);
   return u;
 }
 
@@ -183,21 +215,21 @@ static int parse_formats(lua_State *L, stream *u) {
  * line_max or read_max; they stay), ECANCELED (closed), EPIPE (the end inside a record), or what
  * the kernel said. */
 int np_f_read(lua_State *L) {
-  stream *u = reader(L);
+  stream *u = reader(L, "read");
   u->read_by_ns = np_stream_take_options(L, u);
-  return start_read(L, parse_formats(L, u), 0, "read");
+  return start_read(L, parse_formats(L, u), 0);
 }
 
 /* Upvalues: the stream, the number of formats, the formats. */
 static int lines_next(lua_State *L) {
   lua_settop(L, 0);
   lua_pushvalue(L, lua_upvalueindex(1));
-  stream *u = reader(L);
+  stream *u = reader(L, "lines");
   int nfmt = (int)lua_tointeger(L, lua_upvalueindex(2));
   luaL_checkstack(L, nfmt + 4, "too many formats");
   for (int i = 0; i < nfmt; i++) lua_pushvalue(L, lua_upvalueindex(3 + i));
   u->read_by_ns = NP_BY_DEFAULT;
-  return start_read(L, parse_formats(L, u), CTX_RAISE, "lines");
+  return start_read(L, parse_formats(L, u), CTX_RAISE);
 }
 
 /* lines([fmt...]): iterator of read(fmt...). Ends at the end and when our side closes; raises
@@ -230,11 +262,11 @@ static const char *const recv_options[] = {"timeout", "fds", NULL};
  * the bytes up to the first descriptors and a list of these, to be closed; EMSGSIZE if more than n
  * came (all stays), once EMFILE or EMSGSIZE if the kernel had to drop some (the bytes stay). */
 int np_f_recv(lua_State *L) {
-  stream *u = reader(L);
+  stream *u = reader(L, "recv");
   if (lua_gettop(L) == 1) {
     u->read_by_ns = NP_BY_DEFAULT;
     u->cond = (np_cond){.kind = NP_COND_ANY, .max = SIZE_MAX};
-    return start_read(L, 1, 0, "recv");
+    return start_read(L, 1, 0);
   }
   int opt = lua_istable(L, 2) ? 2 : 3;
   np_check_options(L, opt, recv_options);
@@ -245,15 +277,15 @@ int np_f_recv(lua_State *L) {
   u->read_by_ns = np_stream_deadline(L, u, opt);
   u->cond = (np_cond){.kind = NP_COND_ANY, .need = max, .max = SIZE_MAX};
   lua_settop(L, 1);
-  if (fds == 0) return start_read(L, 1, 0, "recv");
+  if (fds == 0) return start_read(L, 1, 0);
   lua_pushinteger(L, fds);
-  return start_read(L, 1, CTX_FDS, "recv");
+  return start_read(L, 1, CTX_FDS);
 }
 
 /* read_until(delim[, max][, opts]): the bytes before delim, which is taken; the rest at the end;
  * EMSGSIZE past max (line_max). */
 int np_f_read_until(lua_State *L) {
-  stream *u = reader(L);
+  stream *u = reader(L, "read_until");
   u->read_by_ns = np_stream_take_options(L, u);
   size_t len;
   const char *delim = luaL_checklstring(L, 2, &len);
@@ -261,13 +293,13 @@ int np_f_read_until(lua_State *L) {
   size_t max = check_count(L, 3, (lua_Integer)u->line_max);
   u->cond = (np_cond){.kind = NP_COND_DELIM, .delim = delim, .delim_len = len, .max = max};
   lua_settop(L, 2);
-  return start_read(L, 1, 0, "read_until");
+  return start_read(L, 1, 0);
 }
 
 /* unpack(fmt[, opts]): the values of one string.pack record; EPIPE if the end comes inside it,
  * EBADMSG for an integer that does not fit. */
 int np_f_unpack(lua_State *L) {
-  stream *u = reader(L);
+  stream *u = reader(L, "unpack");
   u->read_by_ns = np_stream_take_options(L, u);
   size_t len;
   const char *bad, *fmt = luaL_checklstring(L, 2, &len);
@@ -282,23 +314,23 @@ int np_f_unpack(lua_State *L) {
                       .max = u->read_max,
                       .delim = fmt,
                       .delim_len = len};
-  return start_read(L, 1, 0, "unpack");
+  return start_read(L, 1, 0);
 }
 
 /* peek([n][, opts]): the next n bytes, fewer at the end, without taking them; without n all that is
  * here, at least one. */
 int np_f_peek(lua_State *L) {
-  stream *u = reader(L);
+  stream *u = reader(L, "peek");
   u->read_by_ns = np_stream_take_options(L, u);
   size_t n = check_count(L, 2, 0);
   lua_settop(L, 1);
   u->cond = (np_cond){.kind = NP_COND_PEEK, .need = n, .max = u->read_max};
-  return start_read(L, 1, 0, "peek");
+  return start_read(L, 1, 0);
 }
 
 /* unread(s): puts bytes before the unread ones; the stream. Raises if read_max would be passed. */
 int np_f_unread(lua_State *L) {
-  stream *u = reader(L);
+  stream *u = not_busy(L);
   size_t n;
   const char *p = luaL_checklstring(L, 2, &n);
   if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "unread");

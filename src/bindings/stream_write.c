@@ -90,6 +90,7 @@ static int write_now(lua_State *L, stream *u, lua_KContext by) {
     iov[i].iov_base = (void *)lua_tolstring(L, i + 2, &len);
     iov[i].iov_len = len;
   }
+  if (np_unlikely(!u->s)) return np_stream_failed(L, u, NP_ECLOSED, "write"); /* by a finalizer */
   int r = np_stream_write(u->s, iov, n);
   if (r <= 0) return written(L, u, r, "write");
   return wait_as_writer(L, u, where(u, &write_wait, &write_wait_inside), by, k_written);
@@ -195,6 +196,7 @@ static int k_send(lua_State *L, int status, lua_KContext by) {
   size_t len;
   const char *msg = lua_tolstring(L, 2, &len);
   int fds[NP_FDS_MAX], n = gather(L, u, fds);
+  if (np_unlikely(!u->s)) return np_stream_failed(L, u, NP_ECLOSED, "send"); /* by a finalizer */
   int r = np_stream_flush(u->s);
   ssize_t sent = r == 0 ? np_stream_send_fds(u->s, msg, len, fds, n) : r > 0 ? -EAGAIN : r;
   if (sent == -EAGAIN) return wait_as_writer(L, u, &send_wait, by, k_send);

@@ -23,6 +23,7 @@ static void free_own(np_stream *s) {
 
 /* Room for `size` bytes from the first unread one on, in own memory. */
 static int own_room(np_stream *s, size_t size) {
+  s->moves++;
   if (size <= s->own_cap) {
     if (s->in_off > 0) memmove(s->own, s->own + s->in_off, s->in_len);
     s->in_off = 0;
@@ -153,8 +154,7 @@ static int answer(np_stream *s, np_cond *conds, int n) {
   }
 }
 
-/* What is queued while the transport is writable goes out when the slice ends: the kernel need not
- * be told. */
+/* What is queued while the transport is writable goes out at the slice's end, unasked. */
 void np_stream_want_now(np_stream *s) {
   int want =
     (s->want ? NP_READABLE : 0) | (np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0);
@@ -209,6 +209,7 @@ static int64_t position(const np_stream *s) { return (int64_t)s->t->in_total - (
 
 void np_stream_consume(np_stream *s, size_t n) {
   np_assert(n <= s->in_len);
+  s->moves++;
   s->in_off += n;
   s->in_len -= n;
   s->met = NULL;
@@ -231,6 +232,7 @@ size_t np_stream_peek(np_stream *s, const char **data) {
 
 int np_stream_unread(np_stream *s, const char *p, size_t n) {
   if (n == 0) return 0;
+  s->moves++;
   if (n <= s->in_off && s->in) {
     s->in_off -= n;
   } else {
@@ -374,6 +376,7 @@ unsigned np_stream_fds_dropped(np_stream *s) {
 int np_stream_error(const np_stream *s) { return s->werror ? s->werror : s->rerror; }
 bool np_stream_ended(const np_stream *s) { return s->eof && s->in_len == 0; }
 size_t np_stream_in(const np_stream *s) { return s->in_len; }
+uint32_t np_stream_moves(const np_stream *s) { return s->moves; }
 size_t np_stream_out(const np_stream *s) { return np_stream_unsent(s); }
 uint64_t np_stream_total_in(const np_stream *s) { return s->t->in_total; }
 uint64_t np_stream_total_out(const np_stream *s) { return s->out_total; }

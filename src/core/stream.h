@@ -52,6 +52,9 @@ int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data);
 void np_stream_consume(np_stream *s, size_t n);
 void np_stream_read_abort(np_stream *s); /* the waiting read is withdrawn; the bytes stay */
 
+/* Changes whenever unread bytes move or go: what np_stream_read gave is valid while it stays. */
+uint32_t np_stream_moves(const np_stream *s);
+
 /* The unread bytes that are here already; reads nothing. */
 size_t np_stream_peek(np_stream *s, const char **data);
 /* Puts bytes before the unread ones. 0 or -ENOMEM. */

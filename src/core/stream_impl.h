@@ -36,6 +36,7 @@ struct np_stream {
    * loop's scratch. */
   char *in, *own;
   size_t in_off, in_len, own_cap;
+  uint32_t moves; /* np_stream_moves */
   np_lease lease;
   np_cond *want; /* what the waiting reader waits for; NULL: nobody waits */
   np_cond *met;  /* conditions answered in an event, not yet asked for again */
