@@ -31,7 +31,15 @@ struct np_state {
   bool warnings_on, warning_shown, warning_goes_on; /* "@on"; the pieces of one message */
 };
 
-#if defined(NP_HARD) || defined(__SANITIZE_ADDRESS__)
+#ifdef __has_feature /* clang's way; gcc defines __SANITIZE_ADDRESS__ */
+#define SANITIZED __has_feature(address_sanitizer)
+#elif defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+#if defined(NP_HARD) || SANITIZED
 #define POOLED 0
 #else
 #define POOLED 1
