@@ -10,7 +10,8 @@ local SOURCES = {
   "lua/stdlib/net/serve.lua", "docs/luacats/streams.lua", "lua/stdlib/stream.lua",
   "docs/luacats/sockets.lua",
   "docs/luacats/hub.lua", "lua/stdlib/process.lua", "docs/luacats/process.lua",
-  "lua/stdlib/codec/init.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",
+  "lua/stdlib/codec/init.lua", "lua/stdlib/codec/parts.lua",
+  "lua/stdlib/codec/compose.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",
   "lua/stdlib/dns/serve.lua", "lua/stdlib/dns/zone.lua", "lua/stdlib/dns/codec.lua",
   "docs/luacats/dns.lua",
 }
@@ -23,6 +24,8 @@ local MODULES = {
   ["lua/stdlib/dns/init.lua"] = { dns = "module neap.dns" },
   ["lua/stdlib/dns/serve.lua"] = { [""] = "module neap.dns" },
   ["lua/stdlib/codec/init.lua"] = { codec = "module neap.codec" },
+  ["lua/stdlib/codec/parts.lua"] = { parts = "module neap.codec" },
+  ["lua/stdlib/codec/compose.lua"] = { compose = "module neap.codec" },
 }
 
 -- The order of the chapters, and their titles; classes that are not here are "Tables and types".

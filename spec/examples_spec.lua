@@ -2,6 +2,8 @@
 
 local helper = require "spec.support.helper"
 local neap = require "neap"
+local net = require "neap.net"
+local process = require "neap.process"
 
 local run, quote = helper.run, helper.quote
 
@@ -157,6 +159,38 @@ describe("the example", function()
     end)
   end)
 
+  it("scgi answers behind nginx", function()
+    local s = serve "scgi"
+    local l <close> = assert(net.listen "127.0.0.1:0")
+    local dir, host = helper.tmpdir(), l.address:match "//(.*)"
+    local paths = {}
+    for _, name in ipairs { "client_body", "proxy", "fastcgi", "uwsgi", "scgi" } do
+      paths[#paths + 1] = ("%s_temp_path %s/%s;"):format(name, dir, name)
+    end
+    local file = helper.write_file(dir .. "/conf", ([[
+daemon off; worker_processes 1; pid %s/pid; error_log %s/log notice;
+events {}
+http { access_log off; %s client_body_buffer_size 1m; server { listen %s;
+  location / { include /etc/nginx/scgi_params; scgi_pass %s:%s; } } }
+]]):format(dir, dir, table.concat(paths, " "), host, s.host, s.port))
+    local env = process.environ()
+    env.NGINX = "4;" -- listeners by number, as an old nginx passes them to a new one
+    local null <close> = assert(io.open "/dev/null")
+    local nginx <close> = assert(process.spawn({ "nginx", "-e", dir .. "/log", "-c", file },
+      { fds = { null, l }, env = env, stderr = "null", grace = 5 }))
+    local url = ("http://%s/a?b=c"):format(host)
+    assert.equal("GET /a?b=c\n", (run("curl -s --max-time 10 '" .. url .. "'")))
+    local text = ("some text\n"):rep(5000)
+    local out = run(("curl -s --max-time 10 --data-binary @- '%s'"):format(url), { stdin = text })
+    assert.equal("POST /a?b=c\n" .. text:upper(), out)
+    assert.equal("running", nginx.status)
+    -- without nginx: what is none is not answered
+    for _, bytes in ipairs { "3:abc,", "9999999999", "24:CONTENT_LENGTH\\0-1\\0SCGI\\0001\\0," } do
+      assert.equal("", (run(("printf '%s' | nc -N %s %s"):format(bytes, s.host, s.port))))
+    end
+    free_of_errors(s)
+  end)
+
   it("control answers socat's records", function()
     local path = helper.socket_path()
     local p = start("control", "unix-seqpacket:" .. path)
@@ -233,7 +267,6 @@ PidFile none
     local path, manager = helper.socket_path(), helper.socket_path()
     local told = start("notify_server", "unix-dgram:" .. manager)
     told:expect "listening on"
-    local process = require "neap.process"
     -- systemd-socket-activate gives its children an environment of its own
     local p <close> = assert(process.spawn({ "systemd-socket-activate", "-l", path,
       "-E", "NOTIFY_SOCKET=" .. manager, "--fdname=web",
@@ -256,7 +289,6 @@ PidFile none
   end)
 
   it("generator ends at its deadline when nobody answers", function()
-    local net = require "neap.net"
     local silent <close> = assert(net.listen "127.0.0.1:0")
     local host, port = silent.address:match "//(.-):(%d+)$"
     local out, err, status = helper.run_neap(
@@ -283,7 +315,6 @@ PidFile none
   end)
 
   it("graceful reloads at HUP and ends in order at TERM", function()
-    local process = require "neap.process"
     local p <close> = assert(process.spawn(
       { helper.neap, "scripts/examples/graceful.lua", "127.0.0.1:0" }, { stdout = "pipe" }))
     local port = assert(p.stdout:read { timeout = 10 }):match ":(%d+)$"

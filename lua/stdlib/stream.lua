@@ -4,7 +4,8 @@
 -- Framing is the core's: it looks at each byte once. A grammar or a decoder in Lua looks at all
 -- bytes from the beginning each time, so its attempts are bounded here: past TRY_ALWAYS bytes it
 -- is tried again when twice as many are there, at the end, or when the peer has been silent for a
--- while that grows with the cost of an attempt.
+-- while that grows with the cost of an attempt. A decoder that says how many bytes it lacks is
+-- asked again when they have come.
 
 ---@class neap.stream
 local methods = require("neap.stream.core").methods
@@ -21,7 +22,8 @@ local function fail(self, what, text, code) return nil, ("%s %s: %s"):format(wha
   text), code end
 
 -- Calls attempt(bytes, at_end) until it gives something or the bytes are at an end; attempt
--- returns true and how many bytes it took, then its results; false: more are needed.
+-- returns true and how many bytes it took, then its results; false and how many more are needed at
+-- least (1).
 local function attempts(self, what, max, opts, attempt)
   local limit = opts and opts.timeout or self.timeout
   local now = require("neap").now
@@ -41,16 +43,17 @@ local function attempts(self, what, max, opts, attempt)
     elseif results[1] == nil then
       return nil, results[2], results[3]
     end
-    if #bytes >= max then return fail(self, what, "message too long", "EMSGSIZE") end
+    local lack = math.max(results[2] or 1, 1)
+    if lack > max - #bytes then return fail(self, what, "message too long", "EMSGSIZE") end
     if ended then
       if #bytes == 0 then return nil end
       return fail(self, what, "the end came inside it", "EPIPE")
     end
-    need = #bytes + 1
-    if #bytes > TRY_ALWAYS then
+    need = #bytes + lack
+    if #bytes > TRY_ALWAYS and lack < #bytes then
       local pause = math.min(#bytes * PAUSE_S, left() or math.huge)
       local twice = math.min(2 * #bytes, max)
-      local more, _, why = self:peek(twice, { timeout = pause })
+      local more, _, why = self:peek(math.max(twice, need), { timeout = pause })
       if not more and why ~= "ETIMEDOUT" then need = 1 end -- the next round reports it
     end
   end
@@ -83,16 +86,37 @@ end
 
 local core_messages = methods.messages
 
-local function decoded(self, codec)
-  return attempts(self, "decode", self.read_max, nil, function(bytes, ended)
+local function decoded(self, codec, opts)
+  return attempts(self, "decode", self.read_max, opts, function(bytes, ended)
     if bytes == "" and ended then return false end
     local r = table.pack(codec:decode(bytes, 1, ended))
     if r[1] == nil then
-      if r[2] == "more" then return false end
+      if r[2] == "more" then return false, r[3] end
       return nil, r[2], r[3]
     end
     return true, r[r.n] - 1, table.unpack(r, 1, r.n - 1)
   end)
+end
+
+local function check_codec(codec, what, f)
+  local t = type(codec)
+  if t == "userdata" or t == "table" and type(codec[f]) == "function" then return end
+  error(("bad argument #1 to '%s' (a codec expected: a table with %s)"):format(what, f), 3)
+end
+
+-- What codec.map and its like do with a frame; nil at the end stays nil.
+local function through(codec, first, ...)
+  if first == nil then return nil, ... end
+  return codec.through(first, ...)
+end
+
+-- The results of a message for an iterator: failures are raised, our own closing ends it.
+local function iterated(first, message, code, ...)
+  if first == nil and code and code ~= "ECANCELED" then
+    error(setmetatable({ message = message, code = code }, failure), 3)
+  end
+  if first == nil then return nil end
+  return first, message, code, ...
 end
 
 --- Iterates over messages. A codec of neap.codec is matched in C as bytes arrive; any table with
@@ -102,30 +126,48 @@ end
 ---@return fun(): any, ...
 function methods:messages(codec)
   if type(codec) == "userdata" then return core_messages(self, codec) end
-  if type(codec) ~= "table" or type(codec.decode) ~= "function" then
-    error("bad argument #1 to 'messages' (a codec expected: a table with decode)", 2)
-  end
+  check_codec(codec, "messages", "decode")
+  local frames = codec.framing and core_messages(self, codec.framing)
   return function()
-    local r = table.pack(decoded(self, codec))
-    if r[1] == nil and r[3] and r[3] ~= "ECANCELED" then
-      error(setmetatable({ message = r[2], code = r[3] }, failure), 2)
-    end
-    if r[1] == nil then return nil end
-    return table.unpack(r, 1, r.n)
+    if frames then return iterated(through(codec, frames())) end
+    return iterated(decoded(self, codec))
   end
 end
 
---- Writes a message by a codec's `encode(self, message, ...)`, which gives one or more strings.
----@param codec table
+local function read(self, codec, opts)
+  if opts then return self:read(codec, opts) end
+  return self:read(codec)
+end
+
+--- Reads one message. Bytes that are no message yet stay where they are; a frame that codec.map and
+-- its like refuse (EBADMSG) is taken.
+---@param codec neap.Codec|table
+---@param opts? { timeout: number }
+---@return any ... nil at the end; nil, message, code: EMSGSIZE, EBADMSG, EPIPE (the end inside it),
+--- ETIMEDOUT, ECANCELED
+function methods:read_message(codec, opts)
+  check_codec(codec, "read_message", "decode")
+  local framing = type(codec) == "userdata" and codec or codec.framing
+  if framing == codec then return read(self, codec, opts) end
+  if framing then return through(codec, read(self, framing, opts)) end
+  return decoded(self, codec, opts)
+end
+
+local function written(self, first, ...)
+  if first == nil then return nil, ... end
+  return self:write(first, ...)
+end
+
+--- Writes a message by a codec's `encode(self, message, ...)`, which gives one or more strings, or
+-- nil, message, code for what it cannot encode (EINVAL, EMSGSIZE): then nothing is written.
+---@param codec neap.Codec|table
 ---@param ... any what encode takes
 ---@return neap.stream|nil self
 ---@return string? message
 ---@return string? code
 function methods:send_message(codec, ...)
-  if type(codec) ~= "table" or type(codec.encode) ~= "function" then
-    error("bad argument #1 to 'send_message' (a codec expected: a table with encode)", 2)
-  end
-  return self:write(codec:encode(...))
+  check_codec(codec, "send_message", "encode")
+  return written(self, codec:encode(...))
 end
 
 return methods

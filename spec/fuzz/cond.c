@@ -1,8 +1,8 @@
 /* Fuzzes the read conditions: however the bytes are split, the answer and the frame are the same as
  * for all bytes at once; frames lie within the input; limits hold.
  *
- * Input: kind, limit, need, split rule, then (DELIM, PACK) a zero-terminated delimiter or format,
- * then the bytes. */
+ * Input: kind, limit, need, split rule, then (DELIM, PACK, HEADED) a zero-terminated delimiter or
+ * format, then the bytes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +32,8 @@ static int check(np_cond *c, const char *p, size_t n, bool eof) {
   if (r == 1) {
     np_assert(c->off <= n && c->len <= n - c->off && c->take <= n);
     np_assert(c->kind == NP_COND_PEEK ? c->take == 0 : c->take >= c->off + c->len);
-    if (c->kind == NP_COND_NUMBER) np_assert(c->len <= 200 && c->off <= c->max);
+    if (c->kind == NP_COND_HEADED) np_assert(c->take - c->head->size <= c->max);
+    else if (c->kind == NP_COND_NUMBER) np_assert(c->len <= 200 && c->off <= c->max);
     else if (same_frame(c) && c->len > 0)
       np_assert(c->len - (c->kind == NP_COND_LINE_EOL) <= c->max);
   } else if (r == 0) {
@@ -99,21 +100,35 @@ static void compare(const np_cond *blank, const char *p, size_t n, unsigned rule
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static const char letters[] = "clLadnprkA";
+  static const char letters[] = "clLadnprkAfNht";
   np_packitem items[NP_PACK_ITEMS_MAX];
   const char *p = (const char *)data + HEAD, *end = (const char *)data + size, *zero, *bad;
   np_cond c = {.items = items};
   const char *kind;
+  np_head head;
   if (size < HEAD) return 0;
   kind = data[0] ? strchr(letters, data[0]) : NULL;
   if (!kind) return 0;
   static const np_condkind kinds[] = {
-    NP_COND_COUNT,  NP_COND_LINE, NP_COND_LINE_EOL, NP_COND_ALL,  NP_COND_DELIM,
-    NP_COND_NUMBER, NP_COND_PACK, NP_COND_RESP,     NP_COND_PEEK, NP_COND_ANY,
+    NP_COND_COUNT,  NP_COND_LINE,      NP_COND_LINE_EOL, NP_COND_ALL,    NP_COND_DELIM,
+    NP_COND_NUMBER, NP_COND_PACK,      NP_COND_RESP,     NP_COND_PEEK,   NP_COND_ANY,
+    NP_COND_FIXED,  NP_COND_NETSTRING, NP_COND_HEADED,   NP_COND_HEADED,
   };
   c.kind = kinds[kind - letters];
   c.max = data[1] == 255 ? SIZE_MAX : data[1] == 254 ? 1 << 20 : data[1];
   c.need = data[2] & 63;
+  if (c.kind == NP_COND_FIXED && c.need == 0) return 0;
+  if (c.kind == NP_COND_HEADED) {
+    zero = memchr(p, 0, (size_t)(end - p));
+    if (!zero) return 0;
+    if (np_head_compile(p, data[0] == 't', &head, &bad) < 0) {
+      np_assert(bad >= p && bad <= zero);
+      return 0;
+    }
+    head.adjust = (int)(data[2] & 15) - 8;
+    c.head = &head;
+    p = zero + 1;
+  }
   if (c.kind == NP_COND_DELIM || c.kind == NP_COND_PACK) {
     zero = memchr(p, 0, (size_t)(end - p));
     if (!zero) return 0;

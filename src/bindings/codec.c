@@ -3,7 +3,8 @@
  *
  *   local codec = require "neap.codec.core"
  *   codec.line():decode("one\ntwo\n")      --> "one", 5
- *   codec.record(">s2"):decode("\0")       --> nil, "more"
+ *   codec.record(">s2"):decode("\0")       --> nil, "more", 1
+ *   codec.netstring():encode("abc")        --> "3:abc,"
  *
  * Codecs do not change: one may serve any number of streams. */
 #include "bindings/codec.h"
@@ -16,7 +17,10 @@
 typedef struct codec {
   const np_type *type;
   np_cond cond; /* before its first check; delim points to the string in user value 1 */
-  np_packitem items[NP_PACK_ITEMS_MAX];
+  union {
+    np_packitem items[NP_PACK_ITEMS_MAX];
+    np_head head;
+  };
 } codec;
 
 static int f_decode(lua_State *L);
@@ -24,6 +28,7 @@ static int f_tostring(lua_State *L);
 
 static const luaL_Reg methods[] = {
   {"decode", f_decode},
+  {"encode", np_codec_encode},
   {"scanner", np_new_scanner},
   {NULL, NULL},
 };
@@ -57,6 +62,43 @@ static int f_count(lua_State *L) {
   size_t n = (luaL_checkinteger(L, 1), opt_size(L, 1, 0));
   return new_codec(L, NP_COND_COUNT, n, n);
 }
+
+/* codec.fixed(n): n bytes (>= 1), also at the end. */
+static int f_fixed(lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, n >= 1, 1, "size must be positive");
+  return new_codec(L, NP_COND_FIXED, (size_t)n, (size_t)n);
+}
+
+/* codec.netstring([max]): "3:abc,", at most max bytes within (16 MiB). */
+static int f_netstring(lua_State *L) {
+  return new_codec(L, NP_COND_NETSTRING, 0, opt_size(L, 1, NP_READ_MAX));
+}
+
+/* A message behind a header: codec.prefixed, codec.tlv. */
+static int new_headed(lua_State *L, bool tagged) {
+  size_t len, max = opt_size(L, 2, NP_READ_MAX);
+  const char *fmt = luaL_checklstring(L, 1, &len), *bad;
+  lua_Integer adjust = luaL_optinteger(L, 3, 0);
+  luaL_argcheck(L, adjust >= -INT16_MAX && adjust <= INT16_MAX, 3, "adjustment is out of range");
+  new_codec(L, NP_COND_HEADED, 0, max);
+  codec *c = lua_touserdata(L, -1);
+  if (strlen(fmt) != len || np_head_compile(fmt, tagged, &c->head, &bad) < 0) {
+    const char *what = tagged ? "format must be two integers of at most 8 bytes: tag and length"
+                              : "format must be one integer of at most 8 bytes";
+    return luaL_argerror(L, 1, what);
+  }
+  c->head.adjust = (int32_t)adjust;
+  c->cond.head = &c->head;
+  return 1;
+}
+
+/* codec.prefixed(fmt [, max [, adjust]]): bytes behind their length, an integer of string.pack; at
+ * most max (16 MiB); adjust is added to the length that was read. */
+static int f_prefixed(lua_State *L) { return new_headed(L, false); }
+
+/* codec.tlv(fmt [, max [, adjust]]): a tag, a length, as many bytes: two values. */
+static int f_tlv(lua_State *L) { return new_headed(L, true); }
 
 /* codec.line([max [, keep]]): a line without its "\n", with it if keep; at most max bytes (64 KiB)
  * before the "\n". */
@@ -126,8 +168,9 @@ static int f_record(lua_State *L) {
   return 1;
 }
 
-/* codec:decode(bytes [, pos [, eof]]) -> message..., the position after it; nil, "more": the
- * message is not complete (never when eof); nil: eof and nothing left; nil, message, code:
+/* codec:decode(bytes [, pos [, eof]]) -> message..., the position after it; nil, "more", n:
+ * the message is not complete, at least n bytes are missing (never when eof); nil: eof and nothing
+ * left; nil, message, code:
  * EMSGSIZE past the limit, EBADMSG not such a message, EPIPE the end inside it. */
 static int f_decode(lua_State *L) {
   codec *self = np_check_object(L, 1, &codec_type);
@@ -140,7 +183,7 @@ static int f_decode(lua_State *L) {
   s += pos - 1;
   int r = np_cond_check(&c, s, len - (size_t)pos + 1, eof);
   if (r == 1) r = np_push_frame(L, &c, s + c.off, NULL);
-  if (r <= 0) return np_push_unmet(L, &c, r);
+  if (r <= 0) return np_push_unmet(L, &c, r, len - (size_t)pos + 1);
   lua_pushinteger(L, pos + (lua_Integer)c.take);
   return r + 1;
 }
@@ -148,6 +191,12 @@ static int f_decode(lua_State *L) {
 static int f_tostring(lua_State *L) {
   codec *c = np_check_object(L, 1, &codec_type);
   lua_pushfstring(L, "neap.codec{%s}", np_cond_name(&c->cond));
+  return 1;
+}
+
+/* codec.is_codec(v): whether it is one of these. */
+static int f_is_codec(lua_State *L) {
+  lua_pushboolean(L, np_test_object(L, 1, &codec_type) != NULL);
   return 1;
 }
 
@@ -161,14 +210,23 @@ int luaopen_neap_codec_core(lua_State *L) {
     {"count", f_count},
     {"delim", f_delim},
     {"error", np_codec_error},
+    {"fixed", f_fixed},
+    {"is_codec", f_is_codec},
     {"line", f_line},
+    {"netstring", f_netstring},
     {"number", f_number},
     {"options", np_codec_options},
+    {"prefixed", f_prefixed},
     {"record", f_record},
     {"resp", f_resp},
+    {"tlv", f_tlv},
     {NULL, NULL},
   };
   np_type_init(L, &codec_type);
   luaL_newlib(L, functions);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &codec_type);
+  lua_getfield(L, -1, "__index");
+  lua_setfield(L, -3, "methods"); /* for methods written in Lua: stdlib/codec/compose.lua */
+  lua_pop(L, 1);
   return 1;
 }

@@ -30,15 +30,21 @@ static inline bool np_bytes_moved(const np_bytes *b) { return b && b->moved(b); 
  * only. */
 int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
 
-/* Pushes nil and, of a check that was not met: 0: "more"; NP_COND_END: nothing else; or message and
+/* Pushes nil and, of a check over n bytes that was not met: 0: "more" and how many bytes are
+ * missing at least; NP_COND_END: nothing else; or message and
  * code.  Returns the number of values. */
-int np_push_unmet(lua_State *L, const np_cond *c, int outcome);
+int np_push_unmet(lua_State *L, const np_cond *c, int outcome, size_t n);
+
+/* Pushes string.pack or string.unpack as it was when it was first asked for: scripts may replace
+ * the globals. */
+void np_push_string_function(lua_State *L, bool pack);
 
 /* "line", "record" ... */
 const char *np_cond_name(const np_cond *c);
 
 /* The parts of the module neap.codec.core that have files of their own. */
 int np_new_scanner(lua_State *L);   /* codec:scanner() */
+int np_codec_encode(lua_State *L);  /* codec:encode(message...) */
 int np_codec_address(lua_State *L); /* codec.address(s, default) */
 int np_codec_canonical(lua_State *L);
 int np_codec_error(lua_State *L);

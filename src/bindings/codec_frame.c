@@ -8,10 +8,19 @@
 #include "bindings/lua_util.h"
 
 static const char *const names[] = {
-  [NP_COND_ANY] = "bytes",     [NP_COND_COUNT] = "bytes",    [NP_COND_LINE] = "line",
-  [NP_COND_LINE_EOL] = "line", [NP_COND_ALL] = "everything", [NP_COND_DELIM] = "delimited text",
-  [NP_COND_NUMBER] = "number", [NP_COND_PACK] = "record",    [NP_COND_RESP] = "RESP request",
+  [NP_COND_ANY] = "bytes",
+  [NP_COND_COUNT] = "bytes",
+  [NP_COND_LINE] = "line",
+  [NP_COND_LINE_EOL] = "line",
+  [NP_COND_ALL] = "everything",
+  [NP_COND_DELIM] = "delimited text",
+  [NP_COND_NUMBER] = "number",
+  [NP_COND_PACK] = "record",
+  [NP_COND_RESP] = "RESP request",
   [NP_COND_PEEK] = "bytes",
+  [NP_COND_FIXED] = "bytes",
+  [NP_COND_NETSTRING] = "netstring",
+  [NP_COND_HEADED] = "prefixed bytes",
 };
 
 const char *np_cond_name(const np_cond *c) { return names[c->kind]; }
@@ -69,16 +78,15 @@ static int push_inline(lua_State *L, const char *s, const char *end, const np_by
   }
 }
 
-/* string.unpack as it was when the first record came: scripts may replace the global. */
-static void push_unpack(lua_State *L) {
-  static const char key = 0;
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) != LUA_TNIL) return;
+void np_push_string_function(lua_State *L, bool pack) {
+  static const char keys[2] = {0};
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &keys[pack]) != LUA_TNIL) return;
   lua_pop(L, 1);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_getfield(L, -1, "string");
-  lua_getfield(L, -1, "unpack");
+  lua_getfield(L, -1, pack ? "pack" : "unpack");
   lua_pushvalue(L, -1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &keys[pack]);
   lua_replace(L, -3);
   lua_pop(L, 1);
 }
@@ -87,7 +95,7 @@ static int push_unpacked(lua_State *L, const np_cond *c, const char *frame) {
   int base = lua_gettop(L), status;
   lua_pushlstring(L, frame,
                   c->len); /* first: the collector may run a finalizer that closes the stream */
-  push_unpack(L);
+  np_push_string_function(L, false);
   lua_pushlstring(L, c->delim, c->delim_len);
   lua_rotate(L, -3, -1);
   /* it raises for an integer of 9 to 16 bytes that does not fit, which is the peer's doing */
@@ -106,10 +114,20 @@ static int push_record(lua_State *L, const np_cond *c, const char *frame) {
   return 1;
 }
 
+/* The bytes behind a header, and before them its tag. */
+static int push_headed(lua_State *L, const np_cond *c, const char *frame) {
+  const np_head *h = c->head;
+  if (h->tag.size == 0) return lua_pushlstring(L, frame, c->len), 1;
+  lua_pushinteger(L, np_head_value(&h->tag, frame));
+  lua_pushlstring(L, frame + h->size, c->len - h->size);
+  return 2;
+}
+
 int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b) {
   luaL_checkstack(L, 8, NULL);
   switch (c->kind) {
   case NP_COND_PACK: return push_record(L, c, frame);
+  case NP_COND_HEADED: return push_headed(L, c, frame);
   case NP_COND_NUMBER: push_number(L, frame, c->len); return 1;
   case NP_COND_RESP:
     if (*frame == '*') return push_array(L, frame, b);
@@ -118,13 +136,15 @@ int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_by
   }
 }
 
-int np_push_unmet(lua_State *L, const np_cond *c, int outcome) {
+int np_push_unmet(lua_State *L, const np_cond *c, int outcome, size_t n) {
   const char *name = np_cond_name(c);
+  size_t want = outcome == 0 ? np_cond_hint(c) : 0;
   switch (outcome) {
   case 0:
     lua_pushnil(L);
     lua_pushliteral(L, "more");
-    return 2;
+    lua_pushinteger(L, want > n ? (lua_Integer)np_min(want - n, INT64_MAX) : 1);
+    return 3;
   case NP_COND_END: lua_pushnil(L); return 1;
   case -EPIPE: return np_fail_text(L, "EPIPE", "decode %s: the end came inside it", name);
   case -EMSGSIZE:

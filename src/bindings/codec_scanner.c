@@ -4,8 +4,7 @@
  *   local s = codec.line():scanner()
  *   s:feed("on"):feed("e\ntw")
  *   s:next()   --> "one"
- *   s:next()   --> nil, "more"
- * / */
+ *   s:next()   --> nil, "more", 1 */
 #include <string.h>
 
 #include "bindings/codec.h"
@@ -108,7 +107,7 @@ static bool moved(const np_bytes *b) {
   return h->s->moves != h->moves;
 }
 
-/* scanner:next() -> message..., or as codec:decode: nil, "more"; nil; nil, message, code. */
+/* scanner:next() -> message..., or as codec:decode: nil, "more", n; nil; nil, message, code. */
 static int f_next(lua_State *L) {
   scanner *s = np_check_object(L, 1, &scanner_type);
   int top = lua_gettop(L), r;
@@ -122,7 +121,7 @@ static int f_next(lua_State *L) {
     c = s->cond;
     if (r == 1) r = np_push_frame(L, &c, p + c.off, &h.bytes);
   } while (r > 0 ? moved(&h.bytes) : r == -EAGAIN);
-  if (r <= 0) return np_push_unmet(L, &c, r);
+  if (r <= 0) return np_push_unmet(L, &c, r, s->end - s->start);
   s->moves++;
   s->start += c.take;
   s->cond = s->blank;

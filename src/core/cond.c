@@ -28,6 +28,12 @@ static int check_count(np_cond *c, size_t n, bool eof) {
   return eof ? rest(c, n) : 0;
 }
 
+static int check_fixed(np_cond *c, size_t n, bool eof) {
+  if (c->need > c->max) return -EMSGSIZE;
+  if (n >= c->need) return done(c, 0, c->need, c->need);
+  return !eof ? 0 : n == 0 ? NP_COND_END : -EPIPE;
+}
+
 static int check_peek(np_cond *c, size_t n, bool eof) {
   if (c->need > c->max) return -EMSGSIZE;
   if (n > 0 && (eof || n >= c->need)) return done(c, 0, n, 0);
@@ -159,6 +165,9 @@ int np_cond_check(np_cond *c, const char *p, size_t n, bool eof) {
   case NP_COND_PACK: return np_cond_pack(c, p, n, eof);
   case NP_COND_RESP: return np_cond_resp(c, p, n, eof);
   case NP_COND_PEEK: return check_peek(c, n, eof);
+  case NP_COND_FIXED: return check_fixed(c, n, eof);
+  case NP_COND_NETSTRING: return np_cond_netstring(c, p, n, eof);
+  case NP_COND_HEADED: return np_cond_headed(c, p, n, eof);
   }
   np_assert(!"a condition of no kind");
 }
@@ -166,8 +175,11 @@ int np_cond_check(np_cond *c, const char *p, size_t n, bool eof) {
 size_t np_cond_hint(const np_cond *c) {
   switch (c->kind) {
   case NP_COND_COUNT:
+  case NP_COND_FIXED:
   case NP_COND_PEEK: return c->need;
-  case NP_COND_PACK:
+  case NP_COND_PACK: /* aux2 of a 'z' is how far it was searched: no more than is there */
+  case NP_COND_NETSTRING:
+  case NP_COND_HEADED:
   case NP_COND_RESP: return c->aux2;
   default: return 0;
   }

@@ -21,6 +21,10 @@ typedef enum np_condkind {
   NP_COND_RESP,     /* a RESP2 request: array of bulk strings (the frame begins with '*'), or an
                       inline command line (the frame is the line); empty ones are skipped */
   NP_COND_PEEK,     /* all that is there once it is `need` bytes (fewer at the end); none taken */
+  NP_COND_FIXED,    /* exactly `need` bytes (>= 1), also at the end */
+  NP_COND_NETSTRING, /* "3:abc,": the frame is what is between; `max` counts that */
+  NP_COND_HEADED, /* a header (`head`) and as many bytes as it says, `max` counts these; the frame is
+                     these bytes, or header and bytes when the header has a tag */
 } np_condkind;
 
 /* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
@@ -37,6 +41,19 @@ typedef struct np_packitem {
 
 enum { NP_PACK_ITEMS_MAX = 32 };
 
+/* An integer of a header; size 0: none. */
+typedef struct np_headfield {
+  uint8_t at, size; /* bytes before it; its bytes, up to 8 */
+  bool little, is_signed;
+} np_headfield;
+
+/* HEADED: a header of one integer, the length, or of two, the tag first. */
+typedef struct np_head {
+  np_headfield tag, length;
+  uint8_t size;   /* bytes of the header */
+  int32_t adjust; /* added to the length: -size where it counts the header too */
+} np_head;
+
 typedef struct np_cond {
   /* what is awaited */
   np_condkind kind;
@@ -45,7 +62,10 @@ typedef struct np_cond {
                             count; ANY has none */
   const char *delim; /* DELIM: not empty; the caller keeps it alive */
   size_t delim_len;
-  const np_packitem *items; /* PACK: the caller keeps it alive */
+  union {                     /* the caller keeps it alive */
+    const np_packitem *items; /* PACK */
+    const np_head *head;      /* HEADED */
+  };
   int nitems;
   /* state between checks; zero before the first */
   size_t scanned;         /* bytes that need not be looked at again */
@@ -58,7 +78,8 @@ typedef struct np_cond {
 /* 1: the frame is there.  0: more bytes are needed (never when `eof`).  -EMSGSIZE: past `max`.
  * NP_EBADMSG: the bytes can never become such a frame.  At the end (`eof`) additionally:
  * NP_COND_END: nothing left (nil at the Lua level); -EPIPE: the end came inside a record (PACK,
- * RESP).  A line or delimited read at the end gives the rest as its frame, as io does.
+ * RESP, FIXED, NETSTRING, HEADED).  A line or delimited read at the end gives the rest as its frame,
+ * as io does.
  *
  * A met condition may be checked again, over the same bytes and more behind them, while a later one
  * in a row is not met yet: it gives the same frame, at once. */
@@ -72,6 +93,14 @@ size_t np_cond_hint(const np_cond *c);
  * used (>= 1), or -EINVAL with *bad at the offending character (at the final zero: nothing to
  * read, or a size that is missing), or -E2BIG: more than NP_PACK_ITEMS_MAX items. */
 int np_pack_compile(const char *fmt, np_packitem items[NP_PACK_ITEMS_MAX], const char **bad);
+
+/* Compiles the string.pack format of a header: one integer of at most 8 bytes, the length, or
+ * (`tagged`) two, the tag and the length, without padding.  0, or -EINVAL with *bad as above. */
+int np_head_compile(const char *fmt, bool tagged, np_head *out, const char **bad);
+
+/* An integer of a header, from the header's first byte on; 8 unsigned bytes may come out
+ * negative. */
+int64_t np_head_value(const np_headfield *f, const char *header);
 
 /* The next argument of an inline RESP command, from *s on; moves *s past it.  1: *arg is the span
  * of its text, still with quotes and escapes when *quoted.  0: there is none.  NP_EBADMSG:

@@ -207,3 +207,30 @@ int np_pack_compile(const char *fmt, np_packitem items[NP_PACK_ITEMS_MAX], const
   *bad = fmt;
   return k.n > 0 ? k.n : -EINVAL;
 }
+
+/* A letter of string.pack that is an integer, lower case when it is signed. */
+static bool is_integer(char letter) { return strchr("bBhHlLjJTiI", letter) != NULL; }
+
+/* The next integer of a header, after the marks of byte order: 0 or -EINVAL. */
+static int head_field(compiler *k, const char **f, np_head *head, np_headfield *out) {
+  while (**f == '<' || **f == '>' || **f == '=' || **f == ' ') read_option(k, f);
+  char letter = **f;
+  if (letter == 0 || !is_integer(letter)) return -EINVAL;
+  pack_option o = read_option(k, f);
+  if (o.kind != 'i' || o.size > 8) return -EINVAL;
+  *out = (np_headfield){
+    .at = head->size, .size = (uint8_t)o.size, .little = k->little, .is_signed = letter >= 'a'};
+  head->size = (uint8_t)(head->size + o.size);
+  return 0;
+}
+
+int np_head_compile(const char *fmt, bool tagged, np_head *out, const char **bad) {
+  compiler k = {.little = native_little(), .max_align = 1};
+  const char *at = fmt;
+  *out = (np_head){.size = 0};
+  int err = tagged ? head_field(&k, &fmt, out, &out->tag) : 0;
+  if (err == 0) at = fmt, err = head_field(&k, &fmt, out, &out->length);
+  if (err == 0 && *fmt) at = fmt, err = -EINVAL;
+  if (err < 0) *bad = at;
+  return err;
+}
