@@ -23,8 +23,8 @@ typedef enum np_condkind {
   NP_COND_PEEK,     /* all that is there once it is `need` bytes (fewer at the end); none taken */
   NP_COND_FIXED,    /* exactly `need` bytes (>= 1), also at the end */
   NP_COND_NETSTRING, /* "3:abc,": the frame is what is between; `max` counts that */
-  NP_COND_HEADED, /* a header (`head`) and as many bytes as it says, `max` counts these; the frame is
-                     these bytes, or header and bytes when the header has a tag */
+  NP_COND_HEADED,    /* a header (`head`) and as many bytes as it says, `max` counts these. Frame:
+                     these bytes, with the header in front when it has a tag */
 } np_condkind;
 
 /* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
@@ -78,7 +78,7 @@ typedef struct np_cond {
 /* 1: the frame is there.  0: more bytes are needed (never when `eof`).  -EMSGSIZE: past `max`.
  * NP_EBADMSG: the bytes can never become such a frame.  At the end (`eof`) additionally:
  * NP_COND_END: nothing left (nil at the Lua level); -EPIPE: the end came inside a record (PACK,
- * RESP, FIXED, NETSTRING, HEADED).  A line or delimited read at the end gives the rest as its frame,
+ * RESP, FIXED, NETSTRING, HEADED).  A line or delimited read at the end gives the rest as a frame,
  * as io does.
  *
  * A met condition may be checked again, over the same bytes and more behind them, while a later one

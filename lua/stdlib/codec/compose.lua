@@ -45,7 +45,7 @@ end
 compose.settled = settled
 
 -- inner:encode(...), for the codec above it.
-local function encode(inner, ...)
+local function encode_by(inner, ...)
   if not inner.encode then error(("cannot encode: %s has no encoder"):format(name_of(inner)), 0) end
   return inner:encode(...)
 end
@@ -69,11 +69,11 @@ end
 
 local function encode_through(self, first, ...)
   if first == nil then return nil, ... end
-  return encode(self.inner, first, ...)
+  return encode_by(self.inner, first, ...)
 end
 
 function Composed:encode(...)
-  if not self.back then return encode(self.inner, ...) end
+  if not self.back then return encode_by(self.inner, ...) end
   return encode_through(self, self.back(...))
 end
 
@@ -153,7 +153,7 @@ function methods:of(inner)
   check(inner, 1, "of")
   local function forth(frame) return whole_frame(frame, inner:decode(frame, 1, true)) end
   local name = ("%s of %s"):format(name_of(self), name_of(inner))
-  return through(self, name, forth, function(...) return encode(inner, ...) end)
+  return through(self, name, forth, function(...) return encode_by(inner, ...) end)
 end
 
 -- All messages of the bytes, as a list.
@@ -175,7 +175,7 @@ end
 local function encoded_list(inner, list)
   local parts = {}
   for i, m in ipairs(list) do
-    local bytes, text, code = encode(inner, m)
+    local bytes, text, code = encode_by(inner, m)
     if not bytes then return nil, text, code end
     parts[i] = bytes
   end
