@@ -103,12 +103,12 @@ static int tell_lost(lua_State *L) {
   return 0;
 }
 
-bool np_connection_lost(lua_State *L, np_task *t, int err) {
+bool np_connection_lost(lua_State *L, np_task *t, int ud, int err) {
   if (t->on_end != on_end) return false;
   t->on_end = NULL;
   lua_pushcfunction(L, tell_lost);
-  np_push_task(L, t);
-  lua_getiuservalue(L, -1, NP_TASK_RESULT);
+  lua_pushvalue(L, ud);
+  lua_getiuservalue(L, ud, NP_TASK_RESULT);
   if (err) lua_pushvalue(L, err);
   bool told = lua_pcall(L, err ? 3 : 2, 0, 0) == LUA_OK;
   if (!told) lua_pop(L, 1);

@@ -261,7 +261,7 @@ const np_type np_group_type = {
 };
 
 static void add_connection_methods(lua_State *L) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &np_group_type);
+  np_push_metatable(L, &np_group_type);
   lua_getfield(L, -1, "__index");
   luaL_setfuncs(L, np_connection_methods, 0);
   lua_pop(L, 2);

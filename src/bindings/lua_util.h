@@ -17,8 +17,10 @@ typedef struct np_type {
   lua_CFunction index;
 } np_type;
 
-/* Makes the metatable once per state (registry[type]). */
+/* Makes the metatable once per state. */
 void np_type_init(lua_State *L, const np_type *type);
+/* Pushes it, or nil before np_type_init; returns the type of what it pushed. */
+int np_push_metatable(lua_State *L, const np_type *type);
 /* A new userdata of `size` bytes, zeroed, its first word the type; metatable set. */
 void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalues);
 void *np_test_object(lua_State *L, int idx, const np_type *type);  /* NULL: something else */

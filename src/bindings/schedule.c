@@ -19,81 +19,89 @@ enum {
 enum { ROUNDS_MAX = 16 };
 #define DRAIN_NS NP_MS /* of ready tasks between two events */
 
-/* registry[&key_anchors][2a - 1] is the thread of place a, [2a] the task on it; false: none. */
-static const char key_anchors = 'a';
+/* registry[&key_threads][place] is the thread of that place; false: it is empty. */
+static const char key_threads = 't';
 
 static np_task *from_waiter(np_node *n) { return np_container(n, np_task, waiter.node); }
 
 void np_scheduler_init(lua_State *L) {
   lua_createtable(L, 64, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_anchors);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_threads);
 }
 
 void np_scheduler_forget(lua_State *L) {
   lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_anchors);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_threads);
+}
+
+/* The outermost frame of T, task_body's. False: its task has not begun. */
+static bool outermost(lua_State *T, lua_Debug *ar) {
+  int below = 0, above = 1;
+  while (lua_getstack(T, above, ar)) {
+    below = above;
+    above *= 2;
+  }
+  while (above - below > 1) {
+    int middle = (below + above) / 2;
+    if (lua_getstack(T, middle, ar)) below = middle;
+    else above = middle;
+  }
+  return lua_getstack(T, below, ar) != 0;
 }
 
 void np_push_task(lua_State *L, np_task *t) {
-  lua_checkstack(L, 2);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_anchors);
-  lua_rawgeti(L, -1, 2 * t->anchor);
-  lua_replace(L, -2);
+  lua_Debug ar;
+  lua_checkstack(L, 1);
+  lua_checkstack(t->T, 1);
+  if (outermost(t->T, &ar)) lua_getlocal(t->T, &ar, 1);
+  else lua_pushvalue(t->T, 2); /* above task_body */
+  lua_xmove(t->T, L, 1);
 }
 
 /* ---- threads ---- */
 
 /* Room to put every place back without having to allocate then. */
 static void grow_pool(lua_State *L, np_runtime *rt) {
-  if (rt->nanchors < rt->pool_cap) return;
+  if (rt->nplaces < rt->pool_cap) return;
   int cap = rt->pool_cap ? rt->pool_cap * 2 : 64;
-  int *pool = realloc(rt->pool, (size_t)cap * sizeof *pool);
+  np_thread *pool = realloc(rt->pool, (size_t)cap * sizeof *pool);
   if (!pool) luaL_error(L, "not enough memory");
   rt->pool = pool;
   rt->pool_cap = cap;
 }
 
-/* A thread and its place, for the task on top of L.  The place is taken before anything is
- * allocated: a finalizer may run then, and spawn. */
-static lua_State *get_thread(lua_State *L, np_runtime *rt, int *anchor) {
-  bool reuse = rt->npool > rt->nempty;
+/* The place is taken before anything is allocated: a finalizer may run then, and spawn. */
+static np_thread new_thread(lua_State *L, np_runtime *rt) {
   if (rt->npool == 0) grow_pool(L, rt);
-  int a = rt->npool > 0 ? rt->pool[--rt->npool] : ++rt->nanchors;
-  if (rt->nempty > rt->npool) rt->nempty = rt->npool;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_anchors);
-  lua_State *T;
-  if (reuse) {
-    lua_rawgeti(L, -1, 2 * a - 1);
-    T = lua_tothread(L, -1);
-    lua_pop(L, 1);
-  } else {
-    T = lua_newthread(L);
-    lua_rawseti(L, -2, 2 * a - 1);
-  }
-  lua_pushvalue(L, -2);
-  lua_rawseti(L, -2, 2 * a);
+  np_thread th = rt->npool > 0 ? rt->pool[--rt->npool] : (np_thread){.place = ++rt->nplaces};
+  rt->nempty = rt->npool;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_threads);
+  th.T = lua_newthread(L);
+  lua_rawseti(L, -2, th.place);
   lua_pop(L, 1);
-  *anchor = a;
-  return T;
+  return th;
 }
 
-static void put_anchor(lua_State *L, int index) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_anchors);
+static np_thread get_thread(lua_State *L, np_runtime *rt) {
+  return np_likely(rt->npool > rt->nempty) ? rt->pool[--rt->npool] : new_thread(L, rt);
+}
+
+static void drop_thread(lua_State *L, int place) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_threads);
   lua_pushboolean(L, 0);
-  lua_rawseti(L, -2, index);
+  lua_rawseti(L, -2, place);
   lua_pop(L, 1);
 }
 
-/* Keeps the thread for the next task; past POOL_MAX it is let go, its place in the anchors is
- * kept. */
-static void recycle(np_runtime *rt, lua_State *T, int anchor) {
-  lua_settop(T, 0);
-  if (np_unlikely(lua_gethook(T) != NULL)) lua_sethook(T, NULL, 0, 0);
-  rt->pool[rt->npool++] = anchor;
-  if (rt->npool - rt->nempty <= POOL_MAX) return;
-  put_anchor(rt->L, 2 * anchor - 1);
+/* Keeps the thread for the next task; past POOL_MAX it is let go, its place is kept. */
+static void recycle(np_runtime *rt, np_thread th) {
+  lua_settop(th.T, 0);
+  if (np_unlikely(lua_gethook(th.T) != NULL)) lua_sethook(th.T, NULL, 0, 0);
+  rt->pool[rt->npool++] = th;
+  if (np_likely(rt->npool - rt->nempty <= POOL_MAX)) return;
+  drop_thread(rt->L, th.place);
   rt->pool[rt->npool - 1] = rt->pool[rt->nempty];
-  rt->pool[rt->nempty++] = anchor;
+  rt->pool[rt->nempty++] = (np_thread){NULL, th.place};
 }
 
 /* ---- the body ---- */
@@ -104,10 +112,9 @@ static int on_error(lua_State *L) {
   return 1;
 }
 
-/* Wakes those in join, tells the group, leaves every list. Allocates nothing. */
+/* Wakes those in join, tells the group, leaves every list. Allocates nothing. The task is on top. */
 static void end_task(lua_State *L, np_task *t) {
   np_runtime *rt = t->rt;
-  np_push_task(L, t);
   bool delivered = np_node_linked(&t->joiners);
   t->state = NP_ENDED;
   while (np_node_linked(&t->joiners)) np_waiter_poke(np_waiter_first(&t->joiners));
@@ -120,11 +127,9 @@ static void end_task(lua_State *L, np_task *t) {
   t->depth = t->chain_cap = t->stuck = 0;
   *(np_task **)lua_getextraspace(t->T) = NULL;
   t->T = NULL;
-  put_anchor(L, 2 * t->anchor);
   rt->ntasks--;
   np_group_child_ended(L, t->home, t, !delivered);
   t->home = NULL;
-  lua_pop(L, 1);
 }
 
 /* Results at 3..top, or the error on top, become user values of the task at index 1. */
@@ -147,6 +152,7 @@ static void keep_outcome(lua_State *L, np_task *t) {
 
 int np_task_finish(lua_State *L, np_task *t) {
   keep_outcome(L, t);
+  lua_settop(L, 1);
   end_task(L, t);
   return 0;
 }
@@ -187,15 +193,14 @@ np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs) {
   luaL_checkstack(L, 6, NULL);
   np_task *t = np_new_object(L, &np_task_type, sizeof *t, NP_TASK_USERVALUES);
   init_task(t, rt);
-  int anchor;
-  lua_State *T = get_thread(L, rt, &anchor);
-  if (!lua_checkstack(T, nargs + 8)) {
-    put_anchor(L, 2 * anchor);
-    recycle(rt, T, anchor);
+  np_thread th = get_thread(L, rt);
+  lua_State *T = th.T;
+  if (nargs > LUA_MINSTACK - 8 && !lua_checkstack(T, nargs + 8)) {
+    recycle(rt, th);
     luaL_error(L, "too many arguments for a task");
   }
   t->T = T;
-  t->anchor = anchor;
+  t->place = th.place;
   lua_pushcfunction(T, task_body);
   lua_pushvalue(L, -1);
   lua_xmove(L, T, 1);
@@ -229,10 +234,11 @@ np_task *np_task_spawn(lua_State *L, int nargs) {
 /* The base itself failed (no memory): the thread is reset, its error is the task's. */
 static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
   lua_State *L = rt->L;
-  int anchor = t->anchor;
+  np_thread th = {T, t->place};
   np_push_task(L, t);
   lua_xmove(T, L, 1);
-  t->outcome = np_connection_lost(L, t, lua_gettop(L)) ? NP_RETURNED : NP_RAISED;
+  int err = lua_gettop(L);
+  t->outcome = np_connection_lost(L, t, err - 1, err) ? NP_RETURNED : NP_RAISED;
   t->nresults = 1;
   lua_setiuservalue(L, -2, NP_TASK_RESULT);
   lua_pushnil(L); /* no traceback: it would need memory */
@@ -240,7 +246,7 @@ static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
   end_task(L, t);
   lua_pop(L, 1);
   lua_resetthread(T);
-  recycle(rt, T, anchor);
+  recycle(rt, th);
 }
 
 static void warn_killed(np_runtime *rt, np_task *t, const char *why) {
@@ -260,8 +266,8 @@ static void close_coroutine(lua_State *co) {
 }
 
 void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
-  lua_State *T = t->T, *L = rt->L;
-  int anchor = t->anchor;
+  lua_State *L = rt->L;
+  np_thread th = {t->T, t->place};
   np_push_task(L, t);
   if (why) warn_killed(rt, t, why);
   if (t->kind) {
@@ -273,16 +279,16 @@ void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
   t->state = NP_RUNNING;
   rt->closing++;
   while (t->depth > 0) close_coroutine(t->chain[--t->depth]);
-  close_coroutine(T);
+  close_coroutine(th.T);
   rt->closing--;
-  np_connection_lost(L, t, 0);
+  np_connection_lost(L, t, lua_gettop(L), 0);
   t->outcome = NP_WAS_CANCELLED;
   t->nresults = 1;
   np_push_cancelled(L);
   lua_setiuservalue(L, -2, NP_TASK_RESULT);
   end_task(L, t);
   lua_pop(L, 1);
-  recycle(rt, T, anchor);
+  recycle(rt, th);
 }
 
 /* ---- running ---- */
@@ -293,7 +299,7 @@ static void close_doomed(np_runtime *rt, np_task *t) {
 
 void np_task_resume(np_runtime *rt, np_task *t) {
   lua_State *T = t->T;
-  int nres, fresh = lua_status(T) == LUA_YIELD ? 0 : lua_gettop(T) - 1, anchor = t->anchor;
+  int nres, fresh = lua_status(T) == LUA_YIELD ? 0 : lua_gettop(T) - 1, place = t->place;
   if (np_unlikely(rt->watch.idle)) np_watchdog_rearm(rt);
   t->state = NP_RUNNING;
   t->suspending = false;
@@ -304,7 +310,7 @@ void np_task_resume(np_runtime *rt, np_task *t) {
   int status = lua_resume(T, rt->L, fresh, &nres);
   rt->current = NULL;
   if (np_unlikely(rt->watch.L != NULL)) np_watchdog_unhook(rt, rt->watch.L);
-  if (status == LUA_OK) recycle(rt, T, anchor);
+  if (status == LUA_OK) recycle(rt, (np_thread){T, place});
   else if (status != LUA_YIELD) base_failed(rt, t, T);
   else if (np_unlikely(t->doomed)) close_doomed(rt, t);
   np_loop_run_later(rt->loop);

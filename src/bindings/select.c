@@ -34,7 +34,7 @@ enum { AT_LIST = 1, AT_SELECT = 2 };
 static const char selectable_key = 's'; /* its address is the key in metatables */
 
 void np_selectable_set(lua_State *L, const np_type *type, const np_selectable *s) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, type);
+  np_push_metatable(L, type);
   lua_pushlightuserdata(L, (void *)s);
   lua_rawsetp(L, -2, &selectable_key);
   lua_pop(L, 1);

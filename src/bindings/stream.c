@@ -406,7 +406,7 @@ int luaopen_neap_stream_core(lua_State *L) {
   static const luaL_Reg funcs[] = {{"stdio", f_stdio}, {NULL, NULL}};
   np_type_init(L, &np_stream_type);
   luaL_newlib(L, funcs);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &np_stream_type);
+  np_push_metatable(L, &np_stream_type);
   lua_getfield(L, -1, "__index");
   lua_getupvalue(L, -1, 1);
   lua_setfield(L, -4, "methods"); /* for methods written in Lua: stdlib/stream.lua */

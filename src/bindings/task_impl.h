@@ -54,8 +54,7 @@ enum { NP_GROUP_ERROR = 1, NP_GROUP_TRACE, NP_GROUP_CONNECTION_END, NP_GROUP_USE
 typedef enum np_taskstate { NP_READY, NP_RUNNING, NP_WAITING, NP_ENDED } np_taskstate;
 typedef enum np_outcome { NP_RETURNED, NP_RAISED, NP_WAS_CANCELLED } np_outcome;
 
-/* A userdata, anchored while it lives beside its thread, on whose stack it also lies at index 1.
- * User values: the results or the error; the error's traceback or the reason of the cancellation;
+/* A userdata, kept alive by its thread, at the bottom of whose stack it lies until it has ended. User values: the results or the error; the error's traceback or the reason of the cancellation;
  * the name. */
 enum { NP_TASK_RESULT = 1, NP_TASK_TRACE, NP_TASK_NAME, NP_TASK_USERVALUES = 3 };
 struct np_task {
@@ -79,7 +78,7 @@ struct np_task {
   uint16_t stuck;         /* of these, entered where their resumer cannot yield */
   uint8_t state, outcome; /* np_taskstate, np_outcome */
   int woken;
-  int anchor; /* its place in the anchors table */
+  int place; /* its thread's, see np_thread */
   int nresults;
   uint32_t id;
   bool suspending; /* set by np_wait until the scheduler has control */
@@ -91,6 +90,12 @@ struct np_task {
    * that at once. See connection.c. */
   int (*on_end)(lua_State *L, np_task *t);
 };
+
+/* A Lua thread that tasks run on, and its place in the table of all threads, which keeps it alive. */
+typedef struct np_thread {
+  lua_State *T; /* NULL: the place is empty */
+  int place;
+} np_thread;
 
 /* The watchdog's memory; its signal handler runs on the loop's thread. */
 typedef struct np_watch {
@@ -122,10 +127,9 @@ struct np_runtime {
   size_t nparked;  /* generators that hold scopes while they are suspended */
   uint32_t next_id;
   uint32_t slice; /* counts the resumes */
-  int *pool; /* places in the anchors to use again: first those without a thread, then those with
-                one */
+  np_thread *pool; /* to use again: first places without a thread, then those with one */
   int npool, nempty;
-  int pool_cap, nanchors;
+  int pool_cap, nplaces;
   int budget;         /* straight calls left in this slice */
   int closing;        /* coroutine.close calls in progress */
   bool quiet;         /* whoever runs it looks at main->failed itself */
@@ -170,7 +174,9 @@ void np_drain_rounds(np_runtime *rt);
  * first; warns unless why is NULL. */
 void np_task_kill(np_runtime *rt, np_task *t, const char *why);
 lua_State *np_task_top(const np_task *t);
-void np_push_task(lua_State *L, np_task *t); /* one that has not ended */
+/* One that has not ended: found at the bottom of its thread's stack. Never raises; for reports and
+ * rare paths. */
+void np_push_task(lua_State *L, np_task *t);
 void np_scheduler_init(lua_State *L);
 void np_scheduler_forget(lua_State *L);
 
@@ -202,8 +208,8 @@ np_group *np_own_group(lua_State *L,
                        np_task *t); /* of a connection's task; made at its first spawn */
 /* A task that cannot tell its end itself (closed from outside, no memory): its server hears of it
  * on the main state, with the error at err (0: none). Never raises. True: it is a connection's, and
- * the error is delivered. */
-bool np_connection_lost(lua_State *L, np_task *t, int err);
+ * the error is delivered. The task's userdata is at index ud. */
+bool np_connection_lost(lua_State *L, np_task *t, int ud, int err);
 
 /* failure.c: the error value neap.cancelled, and the traceback kept beside an error while it
  * travels */
