@@ -104,12 +104,12 @@ void np_group_fail(lua_State *L, np_group *g) {
   np_group_cancel(g);
 }
 
-void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver) {
+void np_group_child_ended(lua_State *L, np_group *g, np_task *t, int ud, bool deliver) {
   np_node_remove(&t->sibling);
   g->nchildren--;
-  if (deliver && t->outcome == NP_RAISED) { /* the task is on top */
-    lua_getiuservalue(L, -1, NP_TASK_RESULT);
-    lua_getiuservalue(L, -2, NP_TASK_TRACE);
+  if (deliver && t->outcome == NP_RAISED) {
+    lua_getiuservalue(L, ud, NP_TASK_RESULT);
+    lua_getiuservalue(L, ud, NP_TASK_TRACE);
     np_group_fail(L, g);
   }
   if (g->nchildren == 0 && g->owner_waits) {

@@ -112,8 +112,9 @@ static int on_error(lua_State *L) {
   return 1;
 }
 
-/* Wakes those in join, tells the group, leaves every list. Allocates nothing. The task is on top. */
-static void end_task(lua_State *L, np_task *t) {
+/* Wakes those in join, tells the group, leaves every list. Allocates nothing. The task is at
+ * index ud. */
+static void end_task(lua_State *L, np_task *t, int ud) {
   np_runtime *rt = t->rt;
   bool delivered = np_node_linked(&t->joiners);
   t->state = NP_ENDED;
@@ -128,7 +129,7 @@ static void end_task(lua_State *L, np_task *t) {
   *(np_task **)lua_getextraspace(t->T) = NULL;
   t->T = NULL;
   rt->ntasks--;
-  np_group_child_ended(L, t->home, t, !delivered);
+  np_group_child_ended(L, t->home, t, ud, !delivered);
   t->home = NULL;
 }
 
@@ -152,15 +153,14 @@ static void keep_outcome(lua_State *L, np_task *t) {
 
 int np_task_finish(lua_State *L, np_task *t) {
   keep_outcome(L, t);
-  lua_settop(L, 1);
-  end_task(L, t);
+  end_task(L, t, 1);
   return 0;
 }
 
 static int k_body(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
   (void)ctx;
-  luaL_checkstack(L, 8, NULL); /* the results may fill it */
+  if (np_unlikely(lua_gettop(L) > LUA_MINSTACK - 8)) luaL_checkstack(L, 8, NULL);
   if (status == LUA_OK || status == LUA_YIELD) t->outcome = NP_RETURNED;
   else
     t->outcome = np_is_cancelled(L, -1) && t->root.stage != NP_CALM ? NP_WAS_CANCELLED : NP_RAISED;
@@ -188,9 +188,9 @@ static void init_task(np_task *t, np_runtime *rt) {
   t->id = ++rt->next_id;
 }
 
-/* Moves the function and nargs arguments on top of L to a new task and leaves the task there. */
+/* Moves the function and nargs arguments on top of L to a new task and leaves the task there. L has
+ * room for 4 values more, as every C function has. */
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs) {
-  luaL_checkstack(L, 6, NULL);
   np_task *t = np_new_object(L, &np_task_type, sizeof *t, NP_TASK_USERVALUES);
   init_task(t, rt);
   np_thread th = get_thread(L, rt);
@@ -243,7 +243,7 @@ static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
   lua_setiuservalue(L, -2, NP_TASK_RESULT);
   lua_pushnil(L); /* no traceback: it would need memory */
   lua_setiuservalue(L, -2, NP_TASK_TRACE);
-  end_task(L, t);
+  end_task(L, t, lua_gettop(L));
   lua_pop(L, 1);
   lua_resetthread(T);
   recycle(rt, th);
@@ -286,7 +286,7 @@ void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
   t->nresults = 1;
   np_push_cancelled(L);
   lua_setiuservalue(L, -2, NP_TASK_RESULT);
-  end_task(L, t);
+  end_task(L, t, lua_gettop(L));
   lua_pop(L, 1);
   recycle(rt, th);
 }

@@ -14,7 +14,7 @@
 
 enum {
   CLASS_BYTES = 16,   /* alignment of everything Lua stores */
-  CLASSES = 32,       /* up to 512 bytes: closures, tables, short strings, userdata */
+  CLASSES = 45,       /* up to 720 bytes: closures, tables, short strings, userdata, a thread's stack */
   SLAB_BYTES = 32768, /* a hundred system calls for a large program, little waste in a small one */
 };
 

@@ -186,7 +186,7 @@ int np_task_push_results(lua_State *L, np_task *t); /* true, ... or false, err[,
 /* group.c */
 np_group *np_group_new(lua_State *L, np_task *owner);
 void np_group_add(np_group *g, np_task *t);
-void np_group_child_ended(lua_State *L, np_group *g, np_task *t, bool deliver);
+void np_group_child_ended(lua_State *L, np_group *g, np_task *t, int ud, bool deliver);
 void np_group_cancel(np_group *g);
 void np_group_adopt(np_group *g, np_task *owner);
 bool np_group_contains(const np_group *g, const np_task *t); /* or a group inside it */
