@@ -158,6 +158,18 @@ describe("a deadline scope", function()
     assert.matches("a deadline was collected without close %(made at .*script.lua:4%)", err)
   end)
 
+  it("stays itself once it is closed, and closes again", function()
+    local d = neap.deadline(10)
+    d:close()
+    d:close()
+    assert.is_true(d:remaining() > 0)
+    assert.matches("^neap.deadline{.*closed}$", tostring(d))
+    for _, it in ipairs { {}, io.stdout, "d", 1 } do
+      assert.error_matches(function() d.close(it) end, "neap.deadline expected")
+    end
+    assert.error_matches(function() d.close() end, "neap.deadline expected")
+  end)
+
   it("belongs to a task", function()
     local ok, err = pcall(neap.deadline, -1)
     assert.is_false(ok)

@@ -84,6 +84,33 @@ describe("spawn and join", function()
   end)
 end)
 
+describe("neap.current", function()
+  local function deep(n) return n == 0 and neap.current() or (deep(n - 1)) end
+
+  it("finds the task from any depth, and from its coroutines", function()
+    local t
+    t = neap.spawn(function()
+      for n = 0, 40 do assert.equal(t, deep(n)) end
+      assert.equal(t, deep(10000))
+      assert.equal(t, coroutine.wrap(function() return coroutine.wrap(deep)(3) end)())
+      neap.yield()
+      return neap.current()
+    end)
+    assert.same({ true, t }, { t:join() })
+  end)
+
+  it("lists one that has not begun, waits, or runs", function()
+    local waiting = neap.spawn(neap.sleep, 10)
+    neap.yield()
+    local fresh = neap.spawn(neap.yield, 1, 2, 3)
+    local found = {}
+    for _, row in ipairs(neap.tasks()) do found[row.task] = row.state end
+    assert.same({ "waiting", "ready", "running" },
+      { found[waiting], found[fresh], found[neap.current()] })
+    waiting:cancel()
+  end)
+end)
+
 describe("an error of a task", function()
   it("goes to those who join it, whatever its value, and to nobody else", function()
     local value = {}

@@ -107,10 +107,11 @@ static const np_waitkind wait_put = {
 static const np_waitkind wait_get = {
   .what = "get", .abort = np_waiter_forget, .describe = describe};
 
-/* Option tables of put and get; the stack has the channel, for put the value, and the options at
- * `opts`. */
+/* Option tables of put and get; the stack has the channel, for put the value, and perhaps the
+ * options at `opts`: nothing above that afterwards. */
 static uint64_t deadline_arg(lua_State *L, int opts) {
   static const char *const known[] = {"timeout", NULL};
+  if (np_likely(lua_gettop(L) < opts)) return NP_NEVER;
   lua_settop(L, opts);
   if (lua_isnil(L, opts)) return NP_NEVER;
   np_check_options(L, opts, known);

@@ -17,8 +17,8 @@ static int index_field(lua_State *L) {
   return lua_tocfunction(L, lua_upvalueindex(2))(L);
 }
 
-/* Its key in the registry.  Lua finds an integer without the generic comparison that a light userdata
- * needs: 90 instructions less per object. */
+/* Its key in the registry.  Lua finds an integer without the generic comparison that a light
+ * userdata needs: 90 instructions less per object. */
 static lua_Integer key_of(const np_type *type) { return (lua_Integer)(intptr_t)type; }
 
 int np_push_metatable(lua_State *L, const np_type *type) {

@@ -13,8 +13,8 @@
 #include <lauxlib.h>
 
 enum {
-  CLASS_BYTES = 16,   /* alignment of everything Lua stores */
-  CLASSES = 45,       /* up to 720 bytes: closures, tables, short strings, userdata, a thread's stack */
+  CLASS_BYTES = 16, /* alignment of everything Lua stores */
+  CLASSES = 45, /* up to 720 bytes: closures, tables, short strings, userdata, a thread's stack */
   SLAB_BYTES = 32768, /* a hundred system calls for a large program, little waste in a small one */
 };
 

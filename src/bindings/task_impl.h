@@ -54,7 +54,8 @@ enum { NP_GROUP_ERROR = 1, NP_GROUP_TRACE, NP_GROUP_CONNECTION_END, NP_GROUP_USE
 typedef enum np_taskstate { NP_READY, NP_RUNNING, NP_WAITING, NP_ENDED } np_taskstate;
 typedef enum np_outcome { NP_RETURNED, NP_RAISED, NP_WAS_CANCELLED } np_outcome;
 
-/* A userdata, kept alive by its thread, at the bottom of whose stack it lies until it has ended. User values: the results or the error; the error's traceback or the reason of the cancellation;
+/* A userdata, kept alive by its thread, at the bottom of whose stack it lies until it has ended.
+ * User values: the results or the error; the error's traceback or the reason of the cancellation;
  * the name. */
 enum { NP_TASK_RESULT = 1, NP_TASK_TRACE, NP_TASK_NAME, NP_TASK_USERVALUES = 3 };
 struct np_task {
@@ -91,7 +92,8 @@ struct np_task {
   int (*on_end)(lua_State *L, np_task *t);
 };
 
-/* A Lua thread that tasks run on, and its place in the table of all threads, which keeps it alive. */
+/* A Lua thread that tasks run on, and its place in the table of all threads, which keeps it
+ * alive. */
 typedef struct np_thread {
   lua_State *T; /* NULL: the place is empty */
   int place;
@@ -126,7 +128,7 @@ struct np_runtime {
   np_node loading; /* the modules that are being loaded, require.c */
   size_t nparked;  /* generators that hold scopes while they are suspended */
   uint32_t next_id;
-  uint32_t slice; /* counts the resumes */
+  uint32_t slice;  /* counts the resumes */
   np_thread *pool; /* to use again: first places without a thread, then those with one */
   int npool, nempty;
   int pool_cap, nplaces;
