@@ -242,7 +242,7 @@ http { access_log off; %s server { listen %s; return 200 "by nginx\n"; } }
       { { listen = { l }, listen_names = { false } }, "a string expected" },
       { { listen = (function()
         local many = {}
-        for i = 1, 62 do many[i] = l end
+        for i = 1, 254 do many[i] = l end
         return many
       end)() }, "too many" },
     } do

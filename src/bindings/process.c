@@ -1,11 +1,7 @@
-/* neap.process.core: spawn(argv, opts), and the object that stands for a child.
+/* neap.process.core: the object that stands for a child.  Starting one is process_spawn.c.
  *
- * Everything is checked first; then the pipes are made, the child is started, and our ends
- * become streams.  While one of these fails, what was made lies in the userdata, whose
- * collection closes it.  The core's object is let go as soon as the child has ended; what it
- * ended with stays here. */
-#include <fcntl.h>
-#include <stdlib.h>
+ * The core's object is let go as soon as the child has ended; what it ended with stays here. */
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -13,31 +9,16 @@
 #include "bindings/modules.h"
 #include "bindings/origin.h"
 #include "bindings/process_args.h"
+#include "bindings/process_impl.h"
 #include "bindings/select.h"
 #include "bindings/stream.h"
 #include "bindings/task.h"
-#include "core/process.h"
+#include "core/pty.h"
 #include "core/signal.h"
 
 extern char **environ;
 
-/* User values: the streams 1..3 (stdin, stdout, stderr), then the name and where it was made. */
-enum { UV_NAME = 4, UV_ORIGIN, USERVALUES = 5 };
-
-typedef struct process {
-  const np_type *type;
-  np_process *core; /* NULL: it has ended, or was never started */
-  np_node waiters;  /* np_waiter.node: tasks in wait and close */
-  int pid;
-  int code, signum; /* how it ended; valid when ended */
-  bool ended;
-  int theirs[3]; /* pipe ends while the child is being started; -1 */
-  int ours[3];
-} process;
-
-static const np_type process_type;
-
-static process *check_process(lua_State *L) { return np_check_object(L, 1, &process_type); }
+static process *check_process(lua_State *L) { return np_check_object(L, 1, &np_process_type); }
 
 static const char *name_of(lua_State *L, int idx) {
   lua_getiuservalue(L, idx, UV_NAME);
@@ -45,7 +26,7 @@ static const char *name_of(lua_State *L, int idx) {
 }
 
 /* The core tells: the child has ended. */
-static void on_end(void *owner) {
+void np_process_on_end(void *owner) {
   process *p = owner;
   p->ended = np_process_ended(p->core, &p->code, &p->signum);
   np_process_close(p->core);
@@ -53,118 +34,18 @@ static void on_end(void *owner) {
   for (np_waiter *w; (w = np_waiter_first(&p->waiters));) np_waiter_poke(w);
 }
 
-/* ---- spawn ------------------------------------------------------------- */
-
-static void close_ends(int fds[3]) {
-  for (int i = 0; i < 3; i++) {
+void np_process_close_ends(int fds[ENDS]) {
+  for (int i = 0; i < ENDS; i++) {
     if (fds[i] >= 0) close(fds[i]);
     fds[i] = -1;
   }
 }
 
-/* A real pipe, not a socket pair: /dev/stdin and the like cannot be opened through a socket.  Our
- * end does not block; that is a property of our end alone. */
-static int make_pipe(process *p, int i) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
-  p->theirs[i] = ends[i == 0 ? 0 : 1];
-  p->ours[i] = ends[i == 0 ? 1 : 0];
-  int flags = fcntl(p->ours[i], F_GETFL);
-  return fcntl(p->ours[i], F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-/* Turns the words among the first three into numbers. 0 or a failure. */
-static int prepare_fds(process *p, np_spawn *q) {
-  for (int i = 0; i < 3; i++) {
-    int r = q->fds[i] == NP_SPAWN_PIPE ? make_pipe(p, i) : 0;
-    if (r < 0) return r;
-    if (q->fds[i] == NP_SPAWN_PIPE) q->fds[i] = p->theirs[i];
-    else if (q->fds[i] == NP_SPAWN_LIKE_STDOUT) q->fds[i] = q->fds[1];
-    else if (q->fds[i] == NP_SPAWN_INHERIT) q->fds[i] = fcntl(i, F_GETFD) < 0 ? NP_SPAWN_NULL : i;
-  }
-  return 0;
-}
-
-/* main.c raises the soft limit for us and leaves the former one here; a host that does not leaves
- * nothing. */
-static int64_t original_nofile(lua_State *L) {
-  int64_t n = lua_getfield(L, LUA_REGISTRYINDEX, "neap.child_nofile") == LUA_TNUMBER
-                ? lua_tointeger(L, -1)
-                : -1;
-  lua_pop(L, 1);
-  return n;
-}
-
-static process *push_process(lua_State *L, const char *name) {
-  process *p = np_new_object(L, &process_type, sizeof *p, USERVALUES);
-  np_node_init(&p->waiters);
-  for (int i = 0; i < 3; i++) p->theirs[i] = p->ours[i] = -1;
-  lua_pushstring(L, name);
-  lua_setiuservalue(L, -2, UV_NAME);
-  np_origin_set(L, -1, UV_ORIGIN);
-  return p;
-}
-
-static int fail_spawn(lua_State *L, const np_spawn *q, int code, const char *step) {
-  if (strcmp(step, "chdir") == 0)
-    return np_fail(L, code, "spawn %s: working directory %s", q->argv[0], q->cwd);
-  if (strcmp(step, "exec") == 0) return np_fail(L, code, "spawn %s", q->argv[0]);
-  return np_fail(L, code, "spawn %s: %s", q->argv[0], step);
-}
-
-/* Our ends of the pipes become streams. 0 or a failure. The process is on top. */
-static int push_streams(lua_State *L, process *p) {
-  for (int i = 0; i < 3; i++) {
-    int fd = p->ours[i];
-    if (fd < 0) continue;
-    p->ours[i] = -1;
-    int r = np_push_fd_stream(L, fd);
-    if (r < 0) return r;
-    lua_setiuservalue(L, -2, i + 1);
-  }
-  return 0;
-}
-
-static void let_go(process *p) {
-  close_ends(p->theirs);
-  close_ends(p->ours);
+void np_process_let_go(process *p) {
+  np_process_close_ends(p->theirs);
+  np_process_close_ends(p->ours);
   if (p->core) np_process_close(p->core);
   p->core = NULL;
-}
-
-/* spawn(argv [, {stdin =, stdout =, stderr =, listen =, listen_names =, fds =, env =, cwd =,
- * grace =}]) -> process
- *
- * See lua/stdlib/process.lua. Never waits, but for the child's exec. Errors: ENOENT, EACCES,
- * E2BIG ... of execve(2), with the program in the message; ENOENT, ENOTDIR, EACCES of
- * chdir(2) with the directory; EMFILE, EAGAIN. */
-static int f_spawn(lua_State *L) {
-  np_spawn q;
-  const char *step = "pipe";
-  lua_settop(L, 2);
-  np_spawn_read(L, &q);
-  np_loop *loop = np_loop_of(L);
-  int64_t nofile = original_nofile(L);
-  process *p = push_process(L, q.argv[0]);
-  int r = prepare_fds(p, &q);
-  np_processopts o = {.argv = q.argv,
-                      .env = q.env,
-                      .pid_text = q.pid_text,
-                      .cwd = q.cwd,
-                      .fds = q.fds,
-                      .nfds = q.nfds,
-                      .nofile = nofile,
-                      .grace_ms = q.grace_ms};
-  if (r == 0) r = np_process_open(loop, &o, on_end, p, &p->core, &step);
-  close_ends(p->theirs);
-  if (r == 0) {
-    p->pid = np_process_pid(p->core);
-    step = "pipe";
-    r = push_streams(L, p);
-  }
-  if (r == 0) return 1;
-  let_go(p);
-  return fail_spawn(L, &q, r, step);
 }
 
 /* ---- the object -------------------------------------------------------- */
@@ -222,12 +103,17 @@ static int check_signum(lua_State *L, int arg, int def) {
   return n;
 }
 
-/* process:kill([signal = "TERM"]) -> true; nil, message, "ESRCH" when it has ended. A name or a
- * number; 0 only asks. */
+/* process:kill([signal = "TERM"] [, {group = true}]) -> true; nil, message, "ESRCH" when it has
+ * ended. A name or a number; 0 only asks. group: to all of the group that the child leads;
+ * "EINVAL": it leads none. */
 static int f_kill(lua_State *L) {
+  static const char *const known[] = {"group", NULL};
   process *p = check_process(L);
   int signum = check_signum(L, 2, np_signal_number("TERM"));
-  int r = p->core ? np_process_kill(p->core, signum) : -ESRCH;
+  lua_settop(L, 3);
+  np_check_options(L, 3, known);
+  bool group = np_opt_boolean(L, 3, "group", false);
+  int r = p->core ? np_process_kill(p->core, signum, group) : -ESRCH;
   if (r < 0) return np_fail(L, r, "kill %s (pid %d)", name_of(L, 1), p->pid);
   lua_pushboolean(L, 1);
   return 1;
@@ -240,9 +126,30 @@ static int p_close_stream(lua_State *L) {
   return 0;
 }
 
+static lua_Integer check_size(lua_State *L, int arg) {
+  lua_Integer n = luaL_checkinteger(L, arg);
+  luaL_argcheck(L, n >= 1 && n <= UINT16_MAX, arg, "not from 1 to 65535");
+  return n;
+}
+
+/* process:resize(rows, cols) -> true: the pseudo-terminal's size, which its programs are told by
+ * WINCH; or nil, message, code: "ECANCELED" it is closed, "ENOTTY" there is none. */
+static int f_resize(lua_State *L) {
+  process *p = check_process(L);
+  int rows = (int)check_size(L, 2), cols = (int)check_size(L, 3);
+  int r = -ENOTTY;
+  if (lua_getiuservalue(L, 1, PTY + 1) != LUA_TNIL) {
+    np_stream *s = np_test_stream(L, -1);
+    r = s ? np_pty_resize(np_stream_fd(s), rows, cols) : NP_ECLOSED;
+  }
+  if (r < 0) return np_fail(L, r, "resize the terminal of %s (pid %d)", name_of(L, 1), p->pid);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
 /* The pipes are the process's. Closing a stream does not wait and tells its failure as a result. */
 static void close_streams(lua_State *L) {
-  for (int i = 1; i <= 3; i++) {
+  for (int i = 1; i <= ENDS; i++) {
     lua_pushcfunction(L, p_close_stream);
     if (lua_getiuservalue(L, 1, i) == LUA_TNIL) lua_pop(L, 2);
     else if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
@@ -271,7 +178,7 @@ static int f_close(lua_State *L) {
 static int f_gc(lua_State *L) {
   process *p = lua_touserdata(L, 1);
   if (p->core) np_origin_warn(L, 1, UV_ORIGIN, "a running child process");
-  let_go(p);
+  np_process_let_go(p);
   return 0;
 }
 
@@ -284,6 +191,7 @@ static int f_index(lua_State *L) {
     lua_getiuservalue(L, 1, i + 1);
     return 1;
   }
+  if (strcmp(key, "pty") == 0) return lua_getiuservalue(L, 1, PTY + 1), 1;
   if (strcmp(key, "pid") == 0) lua_pushinteger(L, p->pid);
   else if (strcmp(key, "name") == 0) name_of(L, 1);
   else if (strcmp(key, "status") == 0)
@@ -321,10 +229,7 @@ static const np_selectable selectable = {
   .ops = ops, .outside = true, .poll = poll_process, .add = add_waiter};
 
 static const luaL_Reg methods[] = {
-  {"wait", f_wait},
-  {"kill", f_kill},
-  {"close", f_close},
-  {NULL, NULL},
+  {"wait", f_wait}, {"kill", f_kill}, {"resize", f_resize}, {"close", f_close}, {NULL, NULL},
 };
 static const luaL_Reg meta[] = {
   {"__gc", f_gc},
@@ -332,7 +237,7 @@ static const luaL_Reg meta[] = {
   {"__tostring", f_tostring},
   {NULL, NULL},
 };
-static const np_type process_type = {
+const np_type np_process_type = {
   .name = "neap.process", .methods = methods, .meta = meta, .index = f_index};
 
 /* environ() -> table of name = value: our own environment, to copy and change for the option
@@ -362,13 +267,13 @@ static int f_executable(lua_State *L) {
 }
 
 int luaopen_neap_process_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"spawn", f_spawn},
+  static const luaL_Reg functions[] = {{"spawn", np_process_f_spawn},
                                        {"environ", f_environ},
                                        {"pid", f_pid},
                                        {"executable", f_executable},
                                        {NULL, NULL}};
-  np_type_init(L, &process_type);
-  np_selectable_set(L, &process_type, &selectable);
+  np_type_init(L, &np_process_type);
+  np_selectable_set(L, &np_process_type, &selectable);
   luaL_newlib(L, functions);
   return 1;
 }

@@ -121,7 +121,7 @@ static void read_std(lua_State *L, np_spawn *q) {
   static const int defaults[] = {NP_SPAWN_NULL, NP_SPAWN_INHERIT, NP_SPAWN_INHERIT};
   q->nfds = 3;
   for (int i = 0; i < 3; i++) {
-    q->fds[i] = defaults[i];
+    q->fds[i] = q->pty ? NP_SPAWN_TERMINAL : defaults[i];
     if (lua_isnil(L, AT_OPTIONS)) continue;
     if (lua_getfield(L, AT_OPTIONS, np_spawn_std[i]) == LUA_TNIL) lua_pop(L, 1);
     else if (lua_type(L, -1) == LUA_TSTRING) q->fds[i] = read_word(L, np_spawn_std[i], i);
@@ -144,7 +144,7 @@ static lua_Integer push_list(lua_State *L, const char *option, const char *expec
 static void check_room(lua_State *L, const np_spawn *q, lua_Integer more, const char *option) {
   if (more > NP_PROCESS_FDS - q->nfds)
     luaL_argerror(L, AT_OPTIONS,
-                  lua_pushfstring(L, "option '%s': too many descriptors (61 at most)", option));
+                  lua_pushfstring(L, "option '%s': too many descriptors (253 at most)", option));
 }
 
 static void read_more_fds(lua_State *L, np_spawn *q) {
@@ -153,6 +153,23 @@ static void read_more_fds(lua_State *L, np_spawn *q) {
   for (lua_Integer i = 1; i <= n; i++) {
     lua_geti(L, -1, i);
     q->fds[q->nfds++] = fd_of_top(L, "fds");
+  }
+}
+
+/* Numbers that neither a list nor another entry uses; those between stay closed. */
+static void read_fds_at(lua_State *L, np_spawn *q) {
+  if (push_list(L, "fds_at", "a table of number = descriptor") < 0) return;
+  for (lua_pushnil(L); lua_next(L, -2);) {
+    int is_int;
+    lua_Integer n = lua_tointegerx(L, -2, &is_int);
+    if (!is_int || lua_type(L, -2) != LUA_TNUMBER || n < 3 || n >= NP_PROCESS_FDS)
+      luaL_argerror(L, AT_OPTIONS, "option 'fds_at': the numbers are integers from 3 to 255");
+    if (n < q->nfds && q->fds[n] != NP_FD_GAP)
+      luaL_argerror(
+        L, AT_OPTIONS,
+        lua_pushfstring(L, "option 'fds_at': 'listen' or 'fds' has number %d already", (int)n));
+    while (q->nfds <= n) q->fds[q->nfds++] = NP_FD_GAP;
+    q->fds[n] = fd_of_top(L, "fds_at");
   }
 }
 
@@ -243,17 +260,21 @@ static void add_environment(lua_State *L, np_spawn *q, bool listen) {
 }
 
 void np_spawn_read(lua_State *L, np_spawn *q) {
-  static const char *const known[] = {"stdin", "stdout", "stderr", "listen", "listen_names",
-                                      "fds",   "env",    "cwd",    "grace",  NULL};
+  static const char *const known[] = {"stdin",  "stdout", "stderr",  "listen",  "listen_names",
+                                      "fds",    "fds_at", "env",     "cwd",     "grace",
+                                      "uid",    "gid",    "groups",  "session", "pty",
+                                      "pgroup", "umask",  "rlimits", NULL};
   memset(q, 0, sizeof *q);
-  luaL_checkstack(L, LUA_MINSTACK, NULL);
+  luaL_checkstack(L, 2 * LUA_MINSTACK, NULL);
   np_check_options(L, AT_OPTIONS, known);
   read_argv(L, q);
   read_env(L, q);
   q->cwd = np_opt_string(L, AT_OPTIONS, "cwd", NULL);
   double grace = np_opt_seconds(L, AT_OPTIONS, "grace", NP_PROCESS_GRACE_MS / 1000.0);
   q->grace_ms = grace > 3600 ? 3600 * 1000 : (int)(grace * 1000);
+  np_spawn_read_setting(L, AT_OPTIONS, q);
   read_std(L, q);
   add_environment(L, q, read_listen(L, q));
   read_more_fds(L, q);
+  read_fds_at(L, q);
 }

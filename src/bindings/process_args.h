@@ -8,10 +8,11 @@
 
 /* What may stand in fds instead of a descriptor's number. */
 enum {
-  NP_SPAWN_NULL = -1, /* as np_processopts wants it */
-  NP_SPAWN_INHERIT = -2,
-  NP_SPAWN_PIPE = -3,
-  NP_SPAWN_LIKE_STDOUT = -4
+  NP_SPAWN_NULL = NP_FD_NULL, /* as np_processopts wants it */
+  NP_SPAWN_INHERIT = -10,
+  NP_SPAWN_PIPE,
+  NP_SPAWN_LIKE_STDOUT,
+  NP_SPAWN_TERMINAL
 };
 
 typedef struct np_spawn {
@@ -21,6 +22,17 @@ typedef struct np_spawn {
   int fds[NP_PROCESS_FDS]; /* numbers; NP_SPAWN_* among the first three; they stay the objects' */
   int nfds;
   int grace_ms;
+  bool identified; /* `identity` is to be set */
+  np_identity identity;
+  np_processlimit limits[NP_PROCESS_LIMITS];
+  int nlimits;
+  int umask; /* as np_processopts has it; pgroup, too */
+  int pgroup;
+  bool session;
+  bool pty;
+  int rows, cols; /* of the pseudo-terminal */
+  int err;        /* what the system does not know: a failure, whose text is `why` */
+  const char *why;
 } np_spawn;
 
 /* Whether "NAME=value" is a variable by which descriptors are passed (sd_listen_fds(3)): it holds
@@ -33,5 +45,8 @@ extern const char *const np_spawn_std[3];
 /* Reads argv at index 1 and the options at 2.  What q points to is anchored on the stack above, so
  * leave it there until the child is started.  Raises argument errors; takes nothing. */
 void np_spawn_read(lua_State *L, np_spawn *q);
+
+/* The part of it that says what the child is, apart from its program and descriptors. */
+void np_spawn_read_setting(lua_State *L, int idx, np_spawn *q);
 
 #endif
