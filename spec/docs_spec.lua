@@ -199,7 +199,8 @@ local function public()
   end
   add((select(-1, make_types())))
   for key, value in pairs(debug.getregistry()) do
-    if type(key) == "userdata" and type(value) == "table" and value.__name then add(value) end
+    local ours = type(key) == "userdata" or type(key) == "number" -- by a type's address
+    if ours and type(value) == "table" and value.__name then add(value) end
   end
   return names
 end

@@ -224,7 +224,7 @@ int luaopen_neap_codec_core(lua_State *L) {
   };
   np_type_init(L, &codec_type);
   luaL_newlib(L, functions);
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &codec_type);
+  np_push_metatable(L, &codec_type);
   lua_getfield(L, -1, "__index");
   lua_setfield(L, -3, "methods"); /* for methods written in Lua: stdlib/codec/compose.lua */
   lua_pop(L, 1);
