@@ -18,8 +18,7 @@ typedef struct piping {
 /* Both streams are free again. */
 static void let_go(piping *p) {
   if (!p->core) return;
-  for (int i = 0; i < 2; i++) p->bytes[i] = np_pipe_bytes(p->core, i);
-  np_pipe_free(p->core, np_stream_on_event, p->a, p->b);
+  np_pipe_free(p->core, np_stream_on_event, p->a, p->b, p->bytes);
   p->core = NULL;
   p->a->holder = p->b->holder = NULL;
 }

@@ -58,7 +58,7 @@ int np_fdkind_of(int fd, np_fdkind *k) {
   int r = 0;
   if (S_ISSOCK(st.st_mode)) r = socket_kind(fd, k);
   else if (S_ISFIFO(st.st_mode))
-    k->name = "pipe", k->write_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
+    k->name = "pipe", k->pipe = true, k->write_only = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY;
   else if (S_ISCHR(st.st_mode)) k->name = isatty(fd) ? "tty" : "device";
   else if (S_ISDIR(st.st_mode)) r = -EISDIR;
   else k->file = S_ISREG(st.st_mode) || S_ISBLK(st.st_mode);
@@ -199,6 +199,12 @@ static int fd_fd(np_transport *t) {
   return f->fd;
 }
 
+/* Not 0, 1, 2, which block, nor terminals and files. */
+static int fd_raw(np_transport *t) {
+  fdt *f = self(t);
+  return (f->kind.socket || f->kind.pipe) && !f->kind.blocking ? f->fd : -1;
+}
+
 static bool fd_lingers(np_transport *t) {
   fdt *f = self(t);
   return f->kind.socket && !f->kind.blocking && !f->passed;
@@ -236,6 +242,7 @@ static const np_transport_ops unix_ops = {
   .finish = fd_finish,
   .want = fd_want,
   .fd = fd_fd,
+  .raw = fd_raw,
   .close = fd_close,
   .lingers = fd_lingers,
   .pass = fd_pass,
@@ -250,6 +257,7 @@ static const np_transport_ops fd_ops = {
   .finish = fd_finish,
   .want = fd_want,
   .fd = fd_fd,
+  .raw = fd_raw,
   .close = fd_close,
   .lingers = fd_lingers,
   .pass = fd_pass,

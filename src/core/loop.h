@@ -116,6 +116,7 @@ enum {
   NP_SLOT_PROCESS,
   NP_SLOT_LINGER,
   NP_SLOT_POOL,
+  NP_SLOT_SPLICE,
   NP_SLOTS
 };
 void **np_loop_slot(np_loop *l, int which);

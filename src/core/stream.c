@@ -156,8 +156,8 @@ static int answer(np_stream *s, np_cond *conds, int n) {
 
 /* What is queued while the transport is writable goes out at the slice's end, unasked. */
 void np_stream_want_now(np_stream *s) {
-  int want =
-    (s->want ? NP_READABLE : 0) | (np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0);
+  int want = (s->want || s->ready_waits ? NP_READABLE : 0) |
+             (np_stream_wants_out(s) && !s->t->writable ? NP_WRITABLE : 0);
   if (s->t->ops->want) s->t->ops->want(s->t, want);
 }
 
@@ -177,7 +177,10 @@ int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data) {
 
 static void read_event(np_stream *s) {
   if (!s->want) { /* where the watcher goes on telling, it is told to stop */
+    bool waits = s->ready_waits;
+    s->ready_waits = false;
     np_stream_want_now(s);
+    if (waits) s->fn(s->owner, NP_STREAM_READ);
     return;
   }
   np_cond *conds = s->want;
@@ -201,7 +204,10 @@ static void on_again(np_later *w) {
   if (s->werror && (s->write_waits || s->flush_waits)) np_stream_push_out(s, false);
 }
 
-void np_stream_read_abort(np_stream *s) { s->want = s->met = NULL; }
+void np_stream_read_abort(np_stream *s) {
+  s->want = s->met = NULL;
+  s->ready_waits = false;
+}
 
 /* The position in the stream of the first unread byte; bytes put back may lie before its
  * beginning. */

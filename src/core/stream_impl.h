@@ -57,6 +57,7 @@ struct np_stream {
   bool eof;           /* the transport said 0 */
   bool fin, fin_sent; /* shutdown was asked; is done */
   bool write_waits, flush_waits;
+  bool ready_waits; /* to hear that the transport is readable, which reads nothing (splice.c) */
 
   np_node linger; /* on the loop's lingerers once closed */
   np_timer timer; /* the lingerer's */

@@ -37,6 +37,10 @@ typedef struct np_transport_ops {
   /* The descriptor, -1 if there is none. NULL: none. */
   int (*fd)(np_transport *t);
 
+  /* The descriptor that the kernel may move bytes to and from by itself, past this transport
+   * (splice, sendfile); -1 or NULL: bytes must go through read and writev. */
+  int (*raw)(np_transport *t);
+
   /* Frees everything. `abort`: with RST where there is such a thing. */
   void (*close)(np_transport *t, bool abort);
 
@@ -73,6 +77,7 @@ typedef struct np_fdkind {
   const char *name; /* "tcp", "unix", "pipe", "tty", "file" */
   bool socket;      /* send and recv apply */
   bool unix_;       /* AF_UNIX: read by recvmsg, descriptors may come */
+  bool pipe;        /* a pipe or FIFO */
   bool file;        /* never polls: always ready */
   bool blocking;    /* 0, 1, 2: left in blocking mode, asked by poll(2) before each call */
   bool restore;     /* O_NONBLOCK was not set when it came to us: take and close put that back */
