@@ -15,6 +15,7 @@ PEERS = [
     'eco',
     'nginx',
     'nginx-lua',
+    'socat',
     'node',
     'go',
     'python-asyncio',

@@ -185,6 +185,23 @@ static double srv_cpu(void) {
   return sum;
 }
 
+/* A server may fork for each connection: its children are counted from here on. */
+static void add_children(void) {
+  for (int i = 0; i < O.npids; i++) {
+    char p[64];
+    int kid;
+    snprintf(p, sizeof p, "/proc/%d/task/%d/children", O.pids[i], O.pids[i]);
+    FILE *f = fopen(p, "r");
+    if (!f) continue;
+    while (O.npids < 256 && fscanf(f, "%d", &kid) == 1) {
+      int known = 0;
+      for (int k = 0; k < O.npids; k++) known |= O.pids[k] == kid;
+      if (!known) O.pids[O.npids++] = kid;
+    }
+    fclose(f);
+  }
+}
+
 static double srv_rss(void) {
   double sum = 0;
   for (int i = 0; i < O.npids; i++) {
@@ -312,6 +329,7 @@ void run_slices(void (*kick)(void), void (*poll)(void), int (*busy)(void)) {
         die("no progress for 10 s after %llu operations", (unsigned long long)W.ops);
     }
   }
+  add_children();
   for (NSL = 0; NSL < O.slices; NSL++) {
     slice *s = &SL[NSL];
     if (O.cores[0] >= 0) {

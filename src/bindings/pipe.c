@@ -55,7 +55,7 @@ static const np_waitkind pipe_wait = {"pipe", true, pipe_abort, pipe_describe, f
 static const np_waitkind pipe_wait_inside = {"pipe", false, pipe_abort, pipe_describe, false};
 
 static int failed(lua_State *L, piping *p, int code) {
-  if (code == NP_ECLOSED) np_fail_closed(L, &p->a->streak);
+  if (code == NP_ECLOSED) np_fail_text(L, "ECANCELED", "closed");
   else np_fail(L, code, "pipe %s, %s", np_stream_name(L, p->a), np_stream_name(L, p->b));
   return 3;
 }
