@@ -159,7 +159,7 @@ for name, make in pairs { tcp = tcp, unix = unix } do
       assert.equal(0, pipes())
       a:abort()
       b:close()
-      local i, more = MANY + 1, nil
+      local i, more = MANY + 1
       repeat
         more = server:read(UNIT)
         assert.is_true(not more or more == unit(i):sub(1, #more))
@@ -273,9 +273,9 @@ describe("splice", function()
   for errno, whens in pairs { EINVAL = { "1+", "2+", "7" }, ENOSYS = { "1+" } } do
     for _, when in ipairs(whens) do
       it("copies when the kernel refuses with " .. errno .. " at call " .. when, function()
-        local strace = "exec env ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o /dev/null -e trace=splice "
-          .. "-e inject=splice:error=" .. errno .. ":when=" .. when
-        through(strace .. " %s", helper.hard and 3000 or 4 << 20)
+        local inject = ("-e trace=splice -e inject=splice:error=%s:when=%s"):format(errno, when)
+        local strace = "exec env ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o /dev/null "
+        through(strace .. inject .. " %s", helper.hard and 3000 or 4 << 20)
       end)
     end
   end

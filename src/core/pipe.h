@@ -1,9 +1,8 @@
 /* A pipe between two streams: what one receives the other sends, both ways, half-closes passed on.
  *
  * A direction reads only while the other side's queue is below NP_WRITE_LOW, so at most a queue of
- * NP_WRITE_HIGH bytes lies here each way, and works in bounded slices. Between plain descriptors a
- * direction that has much to move is moved inside the kernel (core/splice.h): the same bytes, counts
- * and ends. */
+ * NP_WRITE_HIGH bytes lies here each way, and works in bounded slices. Between plain descriptors
+ * much is moved inside the kernel (core/splice.h): the same bytes, counts and ends. */
 #ifndef NP_PIPE_H
 #define NP_PIPE_H
 

@@ -142,6 +142,14 @@ ssize_t np_splice_in(np_splice *p, np_stream *s) {
   return n;
 }
 
+/* Where the watcher goes on telling though nobody waits, it is told to stop. */
+void np_splice_ready(np_stream *s) {
+  bool waits = s->ready_waits;
+  s->ready_waits = false;
+  np_stream_want_now(s);
+  if (waits) s->fn(s->owner, NP_STREAM_READ);
+}
+
 ssize_t np_splice_out(np_splice *p, np_stream *s) {
   np_assert(np_stream_unsent(s) == 0);
   if (s->werror) return s->werror;

@@ -176,11 +176,8 @@ int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data) {
 }
 
 static void read_event(np_stream *s) {
-  if (!s->want) { /* where the watcher goes on telling, it is told to stop */
-    bool waits = s->ready_waits;
-    s->ready_waits = false;
-    np_stream_want_now(s);
-    if (waits) s->fn(s->owner, NP_STREAM_READ);
+  if (!s->want) {
+    np_splice_ready(s);
     return;
   }
   np_cond *conds = s->want;
@@ -204,10 +201,7 @@ static void on_again(np_later *w) {
   if (s->werror && (s->write_waits || s->flush_waits)) np_stream_push_out(s, false);
 }
 
-void np_stream_read_abort(np_stream *s) {
-  s->want = s->met = NULL;
-  s->ready_waits = false;
-}
+void np_stream_read_abort(np_stream *s) { s->want = s->met = NULL, s->ready_waits = false; }
 
 /* The position in the stream of the first unread byte; bytes put back may lie before its
  * beginning. */

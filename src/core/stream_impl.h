@@ -72,6 +72,8 @@ void np_stream_want_now(np_stream *s);
 bool np_stream_may_read(np_stream *s); /* a read of the transport is worth a try */
 void np_stream_free(np_stream *s, bool abort);
 void np_linger_event(np_stream *s);
+/* Readable, and nobody waits for bytes. */
+void np_splice_ready(np_stream *s);
 static inline size_t np_stream_unsent(const np_stream *s) { return s->out_len + s->ext_len; }
 /* Something may be done as soon as the transport takes bytes again: send, finish, tell a waiting
  * send_fds. */

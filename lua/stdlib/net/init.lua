@@ -201,9 +201,9 @@ net.adopt = descriptor.adopt
 net.own = descriptor.own
 
 --- Connects two streams until both have ended: what one receives the other sends, half-closes are
--- passed on, the slower side sets the pace. Closes neither. Runs in C; one task waits. Much is moved
--- inside the kernel (splice) where both are sockets or pipes without a layer, on Linux; up to
--- 256 KiB each way are on their way, and none of them is lost when the pipe ends by a deadline.
+-- passed on, the slower side sets the pace. Closes neither. Runs in C; one task waits. Where both
+-- are sockets or pipes without a layer, much is moved inside the kernel (splice, on Linux): up to
+-- 256 KiB each way are on their way then, and none is lost when the pipe ends by a deadline.
 ---@param a neap.stream
 ---@param b neap.stream
 ---@param opts? { timeout: number }
