@@ -30,12 +30,18 @@ static void on_event(void *owner, int what) {
   if (what & NP_DGRAM_READ) poke_first(&d->readers);
   if (what & NP_DGRAM_WRITE)
     while (np_node_linked(&d->writers)) poke_first(&d->writers);
+  if (what & NP_DGRAM_ERROR) poke_first(&d->watchers);
+}
+
+void np_dgram_poke_watcher(dgram *d) {
+  if (d->core && np_dgram_errors(d->core) > 0) poke_first(&d->watchers);
 }
 
 dgram *np_dgram_make(lua_State *L) {
   dgram *d = np_new_object(L, &dgram_type, sizeof *d, UVS);
   np_node_init(&d->readers);
   np_node_init(&d->writers);
+  np_node_init(&d->watchers);
   d->timeout = -1;
   np_origin_set(L, -1, UV_ORIGIN);
   return d;
@@ -94,6 +100,7 @@ int np_push_fd_dgram(lua_State *L, int fd) {
 static void wake_all(dgram *d) {
   while (np_node_linked(&d->readers)) np_waiter_fail(np_waiter_first(&d->readers), NP_ECLOSED);
   while (np_node_linked(&d->writers)) np_waiter_fail(np_waiter_first(&d->writers), NP_ECLOSED);
+  while (np_node_linked(&d->watchers)) np_waiter_fail(np_waiter_first(&d->watchers), NP_ECLOSED);
 }
 
 int np_dgram_end(dgram *d) {
@@ -217,6 +224,9 @@ static const luaL_Reg methods[] = {
   {"send", np_dgram_f_send},
   {"recv", np_dgram_f_recv},
   {"records", np_dgram_f_records},
+  {"recv_batch", np_dgram_f_recv_batch},
+  {"send_batch", np_dgram_f_send_batch},
+  {"recv_error", np_dgram_f_recv_error},
   {"close", f_close},
   {"take", f_take},
   {"option", f_option},

@@ -11,10 +11,12 @@ typedef struct dgram {
   const np_type *type;
   np_dgram *core; /* NULL: closed */
   np_node readers, writers;
+  np_node watchers; /* wait for reports of the error queue */
   np_scheme scheme;
   bool connected;
   bool warned;      /* descriptors nobody asked for were closed and that was said */
   uint8_t streak;   /* failures in a row */
+  size_t cut_full, cut_len; /* a message of a batch that was cut is told next; 0: none */
   double timeout;   /* default of each wait, seconds; negative: none */
   np_sockaddr to;   /* what the text in UV_TO means; len 0: nothing */
   np_sockaddr from; /* whose text is in UV_FROM; len 0: nobody's */
@@ -43,6 +45,35 @@ void np_dgram_push_credentials(lua_State *L, const np_cred *c);
 /* For np_waitkind. */
 int np_dgram_describe(void *obj, char *buf, size_t size);
 
+/* Lets a task in recv_error look: what it waits for may have come without an event. */
+void np_dgram_poke_watcher(dgram *d);
+
+/* The socket address of the literal text at idx, as this socket sends to it: 0, or a code, with
+ * *why; *name: it is no literal. */
+int np_dgram_parse_to(lua_State *L, dgram *d, int idx, np_sockaddr *to, const char **why,
+                      bool *name);
+
+/* An interface, given by name or number at idx; raises an argument error `arg` for other types.  0,
+ * or -ENODEV. */
+int np_dgram_interface(lua_State *L, int idx, int arg, unsigned *out);
+
+/* Pushes what comes with a message, as a table without descriptors. */
+void np_dgram_push_info(lua_State *L, dgram *d, const np_message *m);
+
+/* Pushes the sender's address; the socket is at index 1. */
+void np_dgram_push_from(lua_State *L, dgram *d, const np_sockaddr *from);
+
+/* Closes m's descriptors past the first `keep`; says so once. */
+void np_dgram_close_unwanted(lua_State *L, dgram *d, np_message *m, int keep);
+
+/* Reads from, interface, ttl, tos of the options table at idx (nil: none) into *with.  1: there is
+ * something; 0: nothing; or a code, with *why. Raises for wrong types. */
+int np_dgram_read_with(lua_State *L, dgram *d, int idx, np_sendwith *with, const char **why);
+
+/* How recv ended badly; `full` bytes came and only `len` were asked for. iterate: raise. */
+int np_dgram_recv_failed(lua_State *L, dgram *d, int code, bool iterate);
+int np_dgram_cut_failed(lua_State *L, dgram *d, size_t full, size_t len, bool iterate);
+
 /* Lua functions. */
 int np_dgram_f_open(lua_State *L);
 int np_dgram_f_pair(lua_State *L);
@@ -50,5 +81,8 @@ int np_dgram_f_recv(lua_State *L);
 int np_dgram_f_records(lua_State *L);
 int np_dgram_f_send(lua_State *L);
 int np_dgram_f_resolver(lua_State *L);
+int np_dgram_f_recv_batch(lua_State *L);
+int np_dgram_f_send_batch(lua_State *L);
+int np_dgram_f_recv_error(lua_State *L);
 
 #endif

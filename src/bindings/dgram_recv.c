@@ -14,7 +14,7 @@
 static const np_waitkind recv_wait = {
   .what = "recv", .outside = true, .abort = np_waiter_forget, .describe = np_dgram_describe};
 
-static void push_from(lua_State *L, dgram *d, const np_sockaddr *from) {
+void np_dgram_push_from(lua_State *L, dgram *d, const np_sockaddr *from) {
   if (from->len == 0 || (d->connected && d->scheme == NP_UNIX_SEQPACKET)) {
     if (lua_getiuservalue(L, 1, UV_PEER) == LUA_TSTRING) return;
     lua_pop(L, 1);
@@ -30,34 +30,6 @@ static void push_from(lua_State *L, dgram *d, const np_sockaddr *from) {
   d->from = *from;
 }
 
-/* Pushes the info table, without its descriptors. */
-static void push_info(lua_State *L, dgram *d, const np_message *m) {
-  const np_ancillary *w = &m->with;
-  lua_createtable(L, 0, 4);
-  if (m->full > m->len) {
-    lua_pushinteger(L, (lua_Integer)m->full);
-    lua_setfield(L, -2, "truncated");
-  }
-  if (w->has_to && d->core) { /* a finalizer may have closed it meanwhile */
-    np_sockaddr to;
-    np_dgram_sent_to(d->core, w, &to);
-    np_dgram_push_sockaddr(L, d->scheme, &to);
-    lua_setfield(L, -2, "to");
-  }
-  if (w->ifindex) {
-    lua_pushinteger(L, w->ifindex);
-    lua_setfield(L, -2, "ifindex");
-  }
-  if (w->ttl >= 0) {
-    lua_pushinteger(L, w->ttl);
-    lua_setfield(L, -2, "ttl");
-  }
-  if (w->has_cred) {
-    np_dgram_push_credentials(L, &w->cred);
-    lua_setfield(L, -2, "credentials");
-  }
-}
-
 /* What recv was asked for, packed into one integer that waits on the task's stack. */
 enum { WANT_INFO = 1 << 16, WANT_FDS = 1 << 17, FDS_MASK = 0xffff };
 
@@ -70,9 +42,9 @@ typedef struct result {
 /* Pushes msg, from[, info]. May raise (no memory); descriptors are still m's then. */
 static int push_message(lua_State *L, const result *r) {
   lua_pushlstring(L, r->m->data, r->m->len);
-  push_from(L, r->d, &r->m->from);
+  np_dgram_push_from(L, r->d, &r->m->from);
   if (!(r->want & (WANT_INFO | WANT_FDS))) return 2;
-  push_info(L, r->d, r->m);
+  np_dgram_push_info(L, r->d, r->m);
   return 3;
 }
 
@@ -89,9 +61,7 @@ static void warn_unwanted(lua_State *L, dgram *d, int n) {
   lua_warning(L, buf, 0);
 }
 
-/* Keeps the first of m's descriptors that were asked for, closes the others. */
-static void close_unwanted(lua_State *L, dgram *d, np_message *m, int want) {
-  int keep = want & WANT_FDS ? want & FDS_MASK : 0;
+void np_dgram_close_unwanted(lua_State *L, dgram *d, np_message *m, int keep) {
   if (m->with.nfds <= keep) return;
   warn_unwanted(L, d, m->with.nfds - keep);
   for (int i = keep; i < m->with.nfds; i++) close(m->with.fds[i]);
@@ -116,27 +86,26 @@ static int give_with_fds(lua_State *L, result *r) {
 
 static int give(lua_State *L, dgram *d, np_message *m, int want) {
   result r = {d, m, want};
-  close_unwanted(L, d, m, want);
+  np_dgram_close_unwanted(L, d, m, want & WANT_FDS ? want & FDS_MASK : 0);
   if (want & WANT_FDS) return give_with_fds(L, &r);
   return push_message(L, &r);
 }
 
 enum { RECV, ITERATE };
 
-static int recv_failed(lua_State *L, dgram *d, int code, lua_KContext ctx) {
-  if (code == NP_ECLOSED) return ctx == ITERATE ? 0 : np_fail_closed(L, &d->streak);
+int np_dgram_recv_failed(lua_State *L, dgram *d, int code, bool iterate) {
+  if (code == NP_ECLOSED) return iterate ? 0 : np_fail_closed(L, &d->streak);
   const char *name = np_dgram_push_name(L, d);
-  if (ctx == ITERATE) return np_raise(L, code, "recv on %s", name);
+  if (iterate) return np_raise(L, code, "recv on %s", name);
   return np_fail_code(L, code, &d->streak, "recv on %s", name);
 }
 
-/* A message that lost its end is not passed off as whole. */
-static int cut_failed(lua_State *L, dgram *d, np_message *m, lua_KContext ctx) {
+int np_dgram_cut_failed(lua_State *L, dgram *d, size_t full, size_t len, bool iterate) {
   static const char text[] = "recv on %s: %d bytes came, %d were asked for";
-  close_unwanted(L, d, m, 0);
   const char *name = np_dgram_push_name(L, d);
-  if (ctx == ITERATE) return np_raise(L, -EMSGSIZE, text, name, (int)m->full, (int)m->len);
-  return np_fail(L, -EMSGSIZE, text, name, (int)m->full, (int)m->len);
+  d->cut_full = 0;
+  if (iterate) return np_raise(L, -EMSGSIZE, text, name, (int)full, (int)len);
+  return np_fail(L, -EMSGSIZE, text, name, (int)full, (int)len);
 }
 
 /* Stack: the socket, max, what is wanted, the deadline. */
@@ -146,8 +115,9 @@ static int k_recv(lua_State *L, int status, lua_KContext ctx) {
   int woken = np_woken(L);
   np_message m;
   lua_settop(L, 4);
-  if (!d->core) return recv_failed(L, d, NP_ECLOSED, ctx);
-  if (woken < 0 && woken != -ETIMEDOUT) return recv_failed(L, d, woken, ctx);
+  if (!d->core) return np_dgram_recv_failed(L, d, NP_ECLOSED, ctx);
+  if (woken < 0 && woken != -ETIMEDOUT) return np_dgram_recv_failed(L, d, woken, ctx);
+  if (np_unlikely(d->cut_full)) return np_dgram_cut_failed(L, d, d->cut_full, d->cut_len, ctx);
   int r = np_dgram_recv(d->core, (size_t)lua_tointeger(L, 2), &m);
   if (r == 0 && woken == 0) {
     np_waiter_join(np_task_of(L), &d->readers);
@@ -157,11 +127,15 @@ static int k_recv(lua_State *L, int status, lua_KContext ctx) {
     if (np_node_linked(&d->readers))
       np_waiter_poke(
         np_waiter_first(&d->readers)); /* there may be more, or an end that all must see */
+  if (np_unlikely(np_node_linked(&d->watchers))) np_dgram_poke_watcher(d);
   if (r == NP_COND_END) return 0;
-  if (r <= 0) return recv_failed(L, d, r < 0 ? r : woken, ctx);
+  if (r <= 0) return np_dgram_recv_failed(L, d, r < 0 ? r : woken, ctx);
   d->streak = 0;
   int want = (int)lua_tointeger(L, 3);
-  if (m.full > m.len && !want) return cut_failed(L, d, &m, ctx);
+  if (m.full > m.len && !want) { /* what lost its end is not passed off as whole */
+    np_dgram_close_unwanted(L, d, &m, 0);
+    return np_dgram_cut_failed(L, d, m.full, m.len, ctx);
+  }
   return give(L, d, &m, want);
 }
 
@@ -193,7 +167,7 @@ static int start_recv(lua_State *L, dgram *d, lua_KContext ctx) {
   np_op_begin(L, "recv");
   if (d->core && lua_tointeger(L, 3) & WANT_INFO) {
     int r = np_dgram_want_info(d->core);
-    if (r < 0) return recv_failed(L, d, r, ctx);
+    if (r < 0) return np_dgram_recv_failed(L, d, r, ctx);
   }
   if (np_slice_over(L)) return np_give_way(L, ctx, k_recv);
   return k_recv(L, LUA_OK, ctx);
@@ -205,8 +179,8 @@ static int start_recv(lua_State *L, dgram *d, lua_KContext ctx) {
  * One message of at most max bytes (65536).  A longer one is an error, "EMSGSIZE", and gone; with
  * {info = true} it is given cut, info.truncated being its real length.  from is the sender's
  * address, of a record socket its peer's.  opts: info (true: a table {truncated, to, ifindex, ttl,
- * credentials = {pid, uid, gid}}; of UDP, messages that came before the first such call may lack
- * some), fds (n: AF_UNIX, up to n descriptors in info.fds, a to-be-closed list; others are closed),
+ * tos, ecn, time, credentials = {pid, uid, gid}}; of UDP, messages that came before the first such
+ * call may lack some), fds (n: AF_UNIX, up to n descriptors in info.fds, a to-be-closed list; others are closed),
  * timeout (seconds). "ECONNREFUSED": an earlier send of a connected socket found nobody; the socket
  * goes on. "EMFILE": the descriptors of a message could not be had; the next recv gives its
  * bytes. */

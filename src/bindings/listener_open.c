@@ -52,6 +52,8 @@ static int parse_one(lua_State *L, plan *p) {
   switch (a->scheme) {
   case NP_UDP:
   case NP_UNIX_DGRAM:
+  case NP_ICMP:
+  case NP_PACKET:
   case NP_RAW: p->why = "datagrams know no connections; use datagram()"; return -EOPNOTSUPP;
   case NP_TLS: p->why = "TLS is not part of this build"; return -EPROTONOSUPPORT;
   case NP_TCP:

@@ -11,12 +11,15 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/un.h>
+#ifdef __linux__
+#include <linux/if_packet.h>
+#endif
 
 /* Host names: RFC 1035 allows 253 bytes and a final dot. */
 enum { HOST_MAX = 255 };
 
 typedef int parse_fn(np_addr *a, const char *s, size_t len, const char **why);
-static parse_fn parse_hostport, parse_path, parse_raw, parse_icmp;
+static parse_fn parse_hostport, parse_path, parse_raw, parse_icmp, parse_packet;
 static parse_fn parse_fd, parse_systemd, parse_name;
 
 typedef struct scheme_row {
@@ -27,7 +30,7 @@ typedef struct scheme_row {
   parse_fn *parse;
 } scheme_row;
 
-/* In the order of np_scheme; names that are short for others stand below. */
+/* In the order of np_scheme. */
 static const scheme_row schemes[] = {
   {"tcp", NP_TCP, SOCK_STREAM, "://", parse_hostport},
   {"udp", NP_UDP, SOCK_DGRAM, "://", parse_hostport},
@@ -36,10 +39,11 @@ static const scheme_row schemes[] = {
   {"unix-dgram", NP_UNIX_DGRAM, SOCK_DGRAM, ":", parse_path},
   {"unix-seqpacket", NP_UNIX_SEQPACKET, SOCK_SEQPACKET, ":", parse_path},
   {"raw", NP_RAW, SOCK_RAW, ":", parse_raw},
+  {"icmp", NP_ICMP, SOCK_DGRAM, ":", parse_icmp},
+  {"packet", NP_PACKET, SOCK_RAW, ":", parse_packet},
   {"fd", NP_FD, 0, ":", parse_fd},
   {"systemd", NP_SYSTEMD, 0, ":", parse_systemd},
   {"mem", NP_MEM, 0, ":", parse_name},
-  {"icmp", NP_RAW, SOCK_RAW, ":", parse_icmp},
 };
 
 /* raw:'s names (IANA protocol numbers). */
@@ -50,7 +54,7 @@ static const struct protocol {
   {"icmp", 1}, {"igmp", 2},    {"tcp", 6},   {"udp", 17},   {"gre", 47},  {"esp", 50},
   {"ah", 51},  {"icmpv6", 58}, {"ospf", 89}, {"sctp", 132}, {"raw", 255},
 };
-enum { PROTO_ICMPV6 = 58, PROTO_MAX = 255 };
+enum { PROTO_ICMP = 1, PROTO_ICMPV6 = 58, PROTO_MAX = 255 };
 
 /* ---- small readers ---- */
 
@@ -203,9 +207,19 @@ static int parse_raw(np_addr *a, const char *s, size_t len, const char **why) {
   return refuse(why, "not a protocol (icmp, icmpv6, udp ... or a number to 255) or an IP address");
 }
 
+/* A host without a port. */
 static int parse_icmp(np_addr *a, const char *s, size_t len, const char **why) {
-  if (len > 0) return refuse(why, "nothing can follow 'icmp:'");
-  return parse_raw(a, s - strlen("icmp:"), strlen("icmp"), why);
+  if (len == 0 || s[0] != '[') return parse_host(a, s, len, why);
+  if (s[len - 1] != ']') return refuse(why, "nothing can follow ']': ICMP has no ports");
+  return parse_bracketed(a, s + 1, len - 2, why);
+}
+
+static int parse_packet(np_addr *a, const char *s, size_t len, const char **why) {
+  a->host = s;
+  a->host_len = len;
+  a->literal = true;
+  if (len > 0 && !scope_fits(s, len)) return refuse(why, "not an interface's name or number");
+  return 0;
 }
 
 static int parse_fd(np_addr *a, const char *s, size_t len, const char **why) {
@@ -258,7 +272,7 @@ int np_addr_parse(np_addr *a, const char *s, size_t len, np_scheme def, const ch
 
 /* An interface's number: digits are a number first, so that what np_addr_print gives is
  * unambiguous. */
-static int scope_of(const char *s, size_t len, uint32_t *id) {
+int np_addr_interface(const char *s, size_t len, uint32_t *id) {
   char name[IF_NAMESIZE];
   int64_t number = read_number(s, len, UINT32_MAX);
   if (number < 0) {
@@ -294,7 +308,7 @@ static int make_in(const np_addr *a, bool v6, np_sockaddr *out) {
   if (any) return 0;
   alen = split_scope(a->host, a->host_len, &scope, &scope_len);
   if (!literal_of(AF_INET6, a->host, alen, &in6->sin6_addr)) return -EINVAL;
-  return scope ? scope_of(scope, scope_len, &in6->sin6_scope_id) : 0;
+  return scope ? np_addr_interface(scope, scope_len, &in6->sin6_scope_id) : 0;
 }
 
 /* The byte at s[*i], where %HH is one byte; moves *i past it. */
@@ -326,13 +340,30 @@ static int make_un(const np_addr *a, np_sockaddr *out) {
   return 0;
 }
 
+#ifdef AF_PACKET
+static int make_ll(const np_addr *a, np_sockaddr *out) {
+  struct sockaddr_ll *ll = (struct sockaddr_ll *)&out->ss;
+  uint32_t id = 0;
+  int r = a->host_len > 0 ? np_addr_interface(a->host, a->host_len, &id) : 0;
+  if (r < 0 || id > INT_MAX) return -ENODEV;
+  ll->sll_family = AF_PACKET;
+  ll->sll_ifindex = (int)id;
+  out->len = sizeof *ll;
+  return 0;
+}
+#endif
+
 int np_addr_sockaddr(const np_addr *a, bool v6, np_sockaddr *out) {
   *out = (np_sockaddr){.len = 0};
   switch (a->scheme) {
   case NP_TCP:
   case NP_UDP:
   case NP_TLS:
+  case NP_ICMP:
   case NP_RAW: return make_in(a, v6, out);
+#ifdef AF_PACKET
+  case NP_PACKET: return make_ll(a, out);
+#endif
   case NP_UNIX:
   case NP_UNIX_DGRAM:
   case NP_UNIX_SEQPACKET: return make_un(a, out);
@@ -344,9 +375,14 @@ const char *np_scheme_name(np_scheme s) { return schemes[s].name; }
 
 int np_scheme_type(np_scheme s) { return schemes[s].type; }
 
-int np_scheme_of(int domain, int type) {
+int np_scheme_of(int domain, int type, int protocol) {
   bool local = domain == AF_UNIX;
+#ifdef AF_PACKET
+  if (domain == AF_PACKET) return NP_PACKET;
+#endif
   if (!local && domain != AF_INET && domain != AF_INET6) return -EPROTONOSUPPORT;
+  if (!local && type == SOCK_DGRAM && (protocol == PROTO_ICMP || protocol == PROTO_ICMPV6))
+    return NP_ICMP;
   for (size_t i = 0; i < np_countof(schemes); i++)
     if (schemes[i].type == type && type != 0 && (schemes[i].parse == parse_path) == local)
       return (int)schemes[i].scheme;

@@ -2,13 +2,14 @@
  *
  *   tcp://host:port  udp://host:port  tls://host:port  ":8080" and "host:port" (TCP)
  *   unix:/path  unix:@abstract  unix-dgram:...  unix-seqpacket:...
- *   raw:icmp  icmp:  fd:3  systemd:name  mem:name
+ *   raw:icmp  icmp:  packet:eth0  fd:3  systemd:name  mem:name
  *
  * IPv6 literals stand in brackets, scopes as [fe80::1%eth0] (an interface's name or number).
  * Abstract names may hold any bytes; in them, and only there, %HH is the byte of that value.  A
- * path that begins with '@' is written ./@...; raw: takes a protocol (name or number; `icmp:` is
- * raw:icmp) or, to send to, an address without a port. Whatever np_addr_print gives parses again,
- * to the same socket address. */
+ * path that begins with '@' is written ./@...; raw: takes a protocol (name or number) or, to send
+ * to, an address without a port; icmp: (ping sockets) the latter, or nothing; packet: an interface's
+ * name or number, or nothing: all. Whatever np_addr_print gives parses again, to the same socket
+ * address (of packet: to the same interface). */
 #ifndef NP_ADDRESS_H
 #define NP_ADDRESS_H
 
@@ -24,6 +25,8 @@ typedef enum np_scheme {
   NP_UNIX_DGRAM,
   NP_UNIX_SEQPACKET,
   NP_RAW,
+  NP_ICMP,   /* SOCK_DGRAM with an ICMP protocol */
+  NP_PACKET, /* AF_PACKET */
   NP_FD,
   NP_SYSTEMD,
   NP_MEM,
@@ -31,6 +34,8 @@ typedef enum np_scheme {
 
 /* Schemes of host and port; of AF_UNIX. */
 static inline bool np_scheme_inet(np_scheme s) { return s <= NP_TLS; }
+/* Of IP hosts without a port. */
+static inline bool np_scheme_portless(np_scheme s) { return s == NP_RAW || s == NP_ICMP; }
 static inline bool np_scheme_local(np_scheme s) { return s >= NP_UNIX && s <= NP_UNIX_SEQPACKET; }
 
 /* A parsed address string. Spans point into the string given. */
@@ -58,6 +63,9 @@ int np_addr_parse(np_addr *a, const char *s, size_t len, np_scheme def, const ch
  * -EINVAL not a literal; -ENAMETOOLONG path past sun_path; -ENODEV unknown scope interface. */
 int np_addr_sockaddr(const np_addr *a, bool v6, np_sockaddr *out);
 
+/* The number of an interface, given by name or as a decimal number: 0, or -ENODEV. */
+int np_addr_interface(const char *s, size_t len, uint32_t *id);
+
 /* Prints as a string that parses: "tcp://127.0.0.1:80", "unix:@name", "unix:" for an unnamed
  * socket. "" for a family Neap has no scheme for. An IPv6 flow label and a raw socket's port are
  * not shown.  Returns the length, as snprintf; NP_ADDR_MAX bytes are always enough (an abstract
@@ -69,9 +77,10 @@ int np_addr_print(np_scheme scheme, const struct sockaddr *sa, socklen_t len, ch
 /* "tcp", "udp", "unix-dgram" ... */
 const char *np_scheme_name(np_scheme s);
 
-/* The scheme of a socket, from the kernel's answers to SO_DOMAIN, SO_TYPE (AF_INET + SOCK_STREAM:
- * NP_TCP ...); -EPROTONOSUPPORT if Neap has none for it. */
-int np_scheme_of(int domain, int type);
+/* The scheme of a socket, from the kernel's answers to SO_DOMAIN, SO_TYPE, SO_PROTOCOL (AF_INET +
+ * SOCK_STREAM: NP_TCP ...; the protocol matters for datagrams only); -EPROTONOSUPPORT if Neap has
+ * none for it. */
+int np_scheme_of(int domain, int type, int protocol);
 
 /* The SOCK_* type of a scheme that opens sockets, 0 for the others. */
 int np_scheme_type(np_scheme s);

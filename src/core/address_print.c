@@ -8,6 +8,9 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/un.h>
+#ifdef __linux__
+#include <linux/if_packet.h>
+#endif
 
 /* snprintf's contract without its cost: a datagram server prints an address per message. */
 typedef struct out {
@@ -39,13 +42,12 @@ static void put_in(out *o, const struct sockaddr_in *in) {
 }
 
 /* The name where it reads back as this very interface, else the number. */
-static void put_scope(out *o, uint32_t id) {
+static void put_interface(out *o, uint32_t id) {
   char name[IF_NAMESIZE] = "";
   bool usable = if_indextoname(id, name) && !strpbrk(name, "/:%[]");
   size_t digits = strspn(name, "0123456789");
   for (const char *s = name; *s; s++)
     if ((unsigned char)*s <= ' ' || *s == 0x7f) usable = false;
-  put(o, "%", 1);
   if (usable && name[digits] != 0) put_text(o, name);
   else put_number(o, id);
 }
@@ -54,7 +56,10 @@ static void put_in6(out *o, const struct sockaddr_in6 *in6) {
   char text[INET6_ADDRSTRLEN];
   put(o, "[", 1);
   put_text(o, inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof text));
-  if (in6->sin6_scope_id != 0) put_scope(o, in6->sin6_scope_id);
+  if (in6->sin6_scope_id != 0) {
+    put(o, "%", 1);
+    put_interface(o, in6->sin6_scope_id);
+  }
   put(o, "]", 1);
 }
 
@@ -86,13 +91,13 @@ static void put_scheme(out *o, np_scheme scheme) {
 }
 
 static void print_in(out *o, np_scheme scheme, const struct sockaddr *sa) {
-  bool raw = scheme == NP_RAW, four = sa->sa_family == AF_INET;
+  bool portless = np_scheme_portless(scheme), four = sa->sa_family == AF_INET;
   const struct sockaddr_in *in = (const struct sockaddr_in *)sa;
   const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)sa;
-  put_scheme(o, np_scheme_inet(scheme) || raw ? scheme : NP_TCP);
+  put_scheme(o, np_scheme_inet(scheme) || portless ? scheme : NP_TCP);
   if (four) put_in(o, in);
   else put_in6(o, in6);
-  if (raw) return;
+  if (portless) return;
   put(o, ":", 1);
   put_number(o, ntohs(four ? in->sin_port : in6->sin6_port));
 }
@@ -109,6 +114,13 @@ int np_addr_print(np_scheme scheme, const struct sockaddr *sa, socklen_t len, ch
              (family == AF_INET6 && len >= sizeof(struct sockaddr_in6))) {
     print_in(&o, scheme, sa);
   }
+#ifdef AF_PACKET
+  else if (family == AF_PACKET && len >= offsetof(struct sockaddr_ll, sll_hatype)) {
+    const struct sockaddr_ll *ll = (const struct sockaddr_ll *)sa;
+    put_scheme(&o, NP_PACKET);
+    if (ll->sll_ifindex > 0) put_interface(&o, (uint32_t)ll->sll_ifindex);
+  }
+#endif
   if (size > 0) buf[np_min(o.len, o.size)] = 0;
   return (int)o.len;
 }

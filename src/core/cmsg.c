@@ -5,7 +5,9 @@
 #include "core/cmsg.h"
 
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- one function per kind; `n` is what the message really holds ---- */
@@ -69,6 +71,25 @@ static void read_ttl(np_ancillary *a, const char *p, size_t n) { a->ttl = small_
 
 static void read_tos(np_ancillary *a, const char *p, size_t n) { a->tos = small_number(p, n); }
 
+#ifdef SCM_TIMESTAMPNS
+static void read_time(np_ancillary *a, const char *p, size_t n) {
+  struct timespec t;
+  if (n < sizeof t) return;
+  memcpy(&t, p, sizeof t);
+  if (t.tv_sec >= 0 && t.tv_sec < INT64_MAX / 1000000000)
+    a->time_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec % 1000000000;
+}
+#endif
+
+#ifdef UDP_GRO
+static void read_segment(np_ancillary *a, const char *p, size_t n) {
+  int v;
+  if (n < sizeof v) return;
+  memcpy(&v, p, sizeof v);
+  if (v > 0 && v <= UINT16_MAX) a->segment = v;
+}
+#endif
+
 static const struct row {
   int level, type;
   read_fn *read;
@@ -83,6 +104,12 @@ static const struct row {
   {IPPROTO_IPV6, IPV6_PKTINFO, read_pktinfo6},
   {IPPROTO_IPV6, IPV6_HOPLIMIT, read_ttl},
   {IPPROTO_IPV6, IPV6_TCLASS, read_tos},
+#ifdef SCM_TIMESTAMPNS
+  {SOL_SOCKET, SCM_TIMESTAMPNS, read_time},
+#endif
+#ifdef UDP_GRO
+  {IPPROTO_UDP, UDP_GRO, read_segment},
+#endif
 };
 
 static void read_message(np_ancillary *a, const struct cmsghdr *h, const char *p, size_t n) {
@@ -101,6 +128,8 @@ void np_ancillary_parse(const struct msghdr *m, np_ancillary *a) {
   a->to.ss_family = AF_UNSPEC;
   a->ifindex = 0;
   a->ttl = a->tos = -1;
+  a->segment = 0;
+  a->time_ns = 0;
   while (left >= sizeof(struct cmsghdr)) {
     struct cmsghdr h;
     size_t len, step;
@@ -119,15 +148,19 @@ void np_ancillary_close(np_ancillary *a) {
   a->nfds = 0;
 }
 
+void np_cmsg_put(struct msghdr *m, void *buf, int level, int type, const void *p, size_t n) {
+  struct cmsghdr h = {.cmsg_len = CMSG_LEN(n), .cmsg_level = level, .cmsg_type = type};
+  size_t at = m->msg_controllen;
+  char *to = (char *)buf + at;
+  np_assert(at + CMSG_SPACE(n) <= NP_CMSG_SPACE);
+  memset(to, 0, CMSG_SPACE(n));
+  memcpy(to, &h, sizeof h);
+  memcpy(to + CMSG_LEN(0), p, n);
+  m->msg_control = buf;
+  m->msg_controllen = at + CMSG_SPACE(n);
+}
+
 void np_cmsg_put_fds(struct msghdr *m, void *buf, const int *fds, int n) {
-  size_t bytes = (size_t)n * sizeof(int);
-  struct cmsghdr h = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
   np_assert(n >= 0 && n <= NP_FDS_MAX);
-  m->msg_control = n > 0 ? buf : NULL;
-  m->msg_controllen = n > 0 ? CMSG_SPACE(bytes) : 0;
-  if (n == 0) return;
-  h.cmsg_len = CMSG_LEN(bytes);
-  memset(buf, 0, CMSG_SPACE(bytes));
-  memcpy(buf, &h, sizeof h);
-  memcpy((char *)buf + CMSG_LEN(0), fds, bytes);
+  if (n > 0) np_cmsg_put(m, buf, SOL_SOCKET, SCM_RIGHTS, fds, (size_t)n * sizeof(int));
 }

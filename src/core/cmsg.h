@@ -26,6 +26,8 @@ typedef struct np_ancillary {
   struct sockaddr_storage to; /* IP_PKTINFO: the address it was sent to (port 0) */
   unsigned ifindex;           /* 0: unknown */
   int ttl, tos;               /* -1: not told */
+  int segment;                /* UDP_GRO: datagrams of this size were joined; 0: it is one */
+  int64_t time_ns;            /* SCM_TIMESTAMPNS: when the kernel had it, Unix time; 0: not told */
 } np_ancillary;
 
 /* Reads m's control data after recvmsg. Never fails: what it does not know it skips; descriptors
@@ -35,7 +37,11 @@ void np_ancillary_parse(const struct msghdr *m, np_ancillary *a);
 /* Closes a's descriptors. */
 void np_ancillary_close(np_ancillary *a);
 
-/* Puts SCM_RIGHTS for fds[0..n) into m's control buffer `buf` (of at least NP_CMSG_SPACE). */
+/* Adds a control message to m's control data, which lies in `buf` (of at least NP_CMSG_SPACE) and is
+ * empty at first: m->msg_controllen is 0. */
+void np_cmsg_put(struct msghdr *m, void *buf, int level, int type, const void *p, size_t n);
+
+/* The same of SCM_RIGHTS for fds[0..n); none: nothing is added. */
 void np_cmsg_put_fds(struct msghdr *m, void *buf, const int *fds, int n);
 
 #endif

@@ -40,7 +40,7 @@ struct np_connect {
 static int describe(np_object *o, char *buf, size_t size) {
   np_connect *c = np_container(o, np_connect, obj);
   const np_sockaddr *to = &c->cand[c->next > 0 ? c->next - 1 : 0].to;
-  int scheme = np_scheme_of(to->ss.ss_family, c->o.type);
+  int scheme = np_scheme_of(to->ss.ss_family, c->o.type, 0);
   char at[NP_ADDR_MAX];
   np_addr_print(scheme < 0 ? NP_TCP : (np_scheme)scheme, (const struct sockaddr *)&to->ss, to->len,
                 at, sizeof at);

@@ -20,6 +20,7 @@ enum {
 enum {
   NP_DGRAM_READ = 1,  /* np_dgram_recv is worth calling */
   NP_DGRAM_WRITE = 2, /* np_dgram_send is worth calling */
+  NP_DGRAM_ERROR = 4, /* np_dgram_recv_error is worth calling */
 };
 typedef void np_dgram_fn(void *owner, int what);
 
@@ -43,12 +44,51 @@ typedef struct np_message {
  * the next call gives its bytes. */
 int np_dgram_recv(np_dgram *d, size_t max, np_message *m);
 
-/* Sends one message, whole or not at all: to NULL: the connected peer.  0 done; 1: no room,
- * NP_DGRAM_WRITE will tell; or -errno. fds are duplicated by the kernel. */
-int np_dgram_send(np_dgram *d, const void *p, size_t n, const np_sockaddr *to, const int *fds,
-                  int nfds);
+/* What may go with messages besides their bytes. */
+typedef struct np_sendwith {
+  const int *fds; /* AF_UNIX: duplicated by the kernel */
+  int nfds;
+  np_sockaddr from; /* IP: the sender's address, as np_dgram_map makes it; len 0: by the route */
+  unsigned ifindex; /* IP: the interface; 0: by the route */
+  int ttl, tos;     /* IP: -1: the socket's */
+} np_sendwith;
 
-/* Turns on what np_message.with tells of UDP: the address it was sent to, interface, TTL. */
+/* Sends one message, whole or not at all: to NULL: the connected peer; with NULL: nothing.  0 done;
+ * 1: no room, NP_DGRAM_WRITE will tell; or -errno. */
+int np_dgram_send(np_dgram *d, const void *p, size_t n, const np_sockaddr *to,
+                  const np_sendwith *with);
+
+/* ---- several at once (dgram_batch.c) ---- */
+
+enum { NP_BATCH_MAX = 1024 }; /* messages in one call: the kernel's own limit (UIO_MAXIOV) */
+
+/* Receives up to n messages of up to `max` bytes each, as many as are there; n times max is at most
+ * NP_BATCH_BYTES. >0: how many np_dgram_next will give; others as np_dgram_recv.  A record socket
+ * gives one. Their bytes stay until the next call that receives; the memory stays with the
+ * socket. */
+#define NP_BATCH_BYTES ((size_t)64 << 20)
+int np_dgram_recv_batch(np_dgram *d, size_t max, int n);
+
+/* The next of them into *m; at most `max` bytes. False: that was the last. */
+bool np_dgram_next(np_dgram *d, size_t max, np_message *m);
+
+typedef struct np_outgoing {
+  const void *p;
+  size_t n;
+  const np_sockaddr *to; /* NULL: the connected peer */
+} np_outgoing;
+
+enum { NP_SEND_BATCH = 64 }; /* what one call takes */
+
+/* Sends m[0..n), n from 1 to NP_SEND_BATCH, in order: how many were sent (more than 0); 0: no room,
+ * NP_DGRAM_WRITE will tell; -errno: the first could not be sent.  Messages of one size in a row to
+ * one address leave as one with UDP_SEGMENT, where the kernel has it. */
+int np_dgram_send_batch(np_dgram *d, const np_outgoing *m, int n, const np_sendwith *with);
+
+/* ---- what came with them (dgram_info.c) ---- */
+
+/* Turns on what np_message.with tells of IP and captured packets: the address it was sent to,
+ * interface, TTL, TOS, time. */
 int np_dgram_want_info(np_dgram *d);
 
 /* What np_dgram_send wants as an address of this socket: IPv4 as IPv4-mapped on an IPv6 socket. */
@@ -56,6 +96,33 @@ void np_dgram_map(const np_dgram *d, np_sockaddr *a);
 
 /* The address a message was sent to (when w->has_to), with the port of this socket. */
 void np_dgram_sent_to(const np_dgram *d, const np_ancillary *w, np_sockaddr *out);
+
+/* ---- the error queue (dgram_error.c) ---- */
+
+enum { NP_ERROR_DATA = 256 }; /* bytes kept of a message that failed: enough to recognise it */
+
+typedef enum np_erroneous { NP_BY_US = 1, NP_BY_ICMP = 2, NP_BY_ICMP6 = 3 } np_erroneous;
+
+typedef struct np_dgram_error {
+  int code;            /* -ECONNREFUSED, -EHOSTUNREACH, -EMSGSIZE ... */
+  np_erroneous origin; /* who said it */
+  uint8_t type, subtype; /* of the ICMP message */
+  uint32_t mtu;        /* of -EMSGSIZE: what would have passed; else 0 */
+  np_sockaddr to;      /* where the message was sent */
+  np_sockaddr from;    /* who reported; len 0: nobody but us */
+  size_t len;          /* of data: the beginning of the message */
+  char data[NP_ERROR_DATA];
+} np_dgram_error;
+
+/* From now on ICMP errors of any message come by np_dgram_recv_error, not by recv and send
+ * (IP_RECVERR). The newest 64 are kept. */
+int np_dgram_want_errors(np_dgram *d);
+
+/* 1: *e is the next.  0: none yet, NP_DGRAM_ERROR will tell.  -EOPNOTSUPP: not asked for. */
+int np_dgram_recv_error(np_dgram *d, np_dgram_error *e);
+
+/* How many wait; calls that send or receive may have found some without an event. */
+int np_dgram_errors(const np_dgram *d);
 
 void np_dgram_close(np_dgram *d);
 int np_dgram_take(

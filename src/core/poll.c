@@ -53,16 +53,19 @@ static void uv_on_poll(uv_poll_t *h, int status, int events) {
   if (events & UV_READABLE) ev |= NP_READABLE;
   if (events & UV_WRITABLE) ev |= NP_WRITABLE;
   if (events & UV_DISCONNECT) ev |= NP_HANGUP | NP_READABLE;
+  if (events & UV_PRIORITIZED) ev |= NP_ERROR;
   uvwatch *w = np_container(h, uvwatch, handle);
   p->on(p, ev);
   np_loop_event_done(l);
   /* Still watched: what nobody asked for again since must not fire again. */
-  if (w->p && w->p->armed != (w->p->want & (NP_READABLE | NP_WRITABLE))) l->poll->want(l, w->p);
+  const int all = NP_READABLE | NP_WRITABLE | NP_ERROR;
+  if (w->p && w->p->armed != (w->p->want & all)) l->poll->want(l, w->p);
 }
 
 static int uv_want(np_loop *l, np_poll *p) {
   uvwatch *w = p->impl;
   int ev = (p->want & NP_READABLE ? UV_READABLE : 0) | (p->want & NP_WRITABLE ? UV_WRITABLE : 0);
+  if (p->want & NP_ERROR) ev |= UV_PRIORITIZED; /* with it libuv does not stop at an error */
   p->armed = p->want;
   np_loop_touch(l);
   return ev ? uv_poll_start(&w->handle, ev, uv_on_poll) : uv_poll_stop(&w->handle);

@@ -37,7 +37,8 @@ static inline void np_poll_init(np_poll *p, void (*on)(np_poll *, int)) {
 /* Watches fd for `want`.  0, -EPERM (a regular file: always ready), or another error. */
 int np_poll_add(np_loop *l, np_poll *p, int fd, int want, int flags);
 
-/* Names the directions the owner waits for now.  Free where the kernel need not be told. */
+/* Names the directions the owner waits for now.  Free where the kernel need not be told. NP_ERROR
+ * among them: an error is told even while no direction is wanted (datagrams' error queues). */
 int np_poll_want(np_loop *l, np_poll *p, int want);
 
 /* Stops watching. Call it before the descriptor is closed, passed or given to a child; `closing`

@@ -133,7 +133,7 @@ static int bind_at(int fd, int type, const np_sockaddr *at, int mode) {
 
 int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const char **bad) {
   int family = at->ss.ss_family;
-  int fd = np_socket(family, type, 0);
+  int fd = np_socket(family, type, o->protocol);
   if (fd < 0) return fd;
   if (type == SOCK_STREAM && family != AF_UNIX) /* a restart must not wait for TIME_WAIT */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
@@ -207,10 +207,19 @@ int np_socket_type(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 ? type : -errno;
 }
 
+int np_socket_protocol(int fd) {
+  int protocol = 0;
+#ifdef SO_PROTOCOL
+  socklen_t n = sizeof protocol;
+  if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &n) != 0) return -errno;
+#endif
+  return protocol;
+}
+
 int np_socket_scheme(int fd) {
   int domain = np_socket_domain(fd), type = np_socket_type(fd);
   if (domain < 0) return domain;
-  return type < 0 ? type : np_scheme_of(domain, type);
+  return type < 0 ? type : np_scheme_of(domain, type, np_socket_protocol(fd));
 }
 
 bool np_socket_listens(int fd) {

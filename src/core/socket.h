@@ -25,6 +25,7 @@ typedef struct np_bindopts {
   int nopts;
   int mode;    /* AF_UNIX path: permissions, applied at bind without a race; -1: umask decides */
   int backlog; /* 0: not a listener */
+  int protocol; /* 0: what the type means */
 } np_bindopts;
 
 /* Makes, sets up, binds and (backlog > 0) listens: fd or -errno; on failure nothing is left behind.
@@ -45,6 +46,7 @@ int np_socket_peer(int fd, np_sockaddr *out);  /* getpeername */
 int np_socket_scheme(int fd);                  /* np_scheme of an open socket, or negative */
 int np_socket_domain(int fd);                  /* AF_*, or -errno (-ENOTSOCK ...) */
 int np_socket_type(int fd);                    /* SOCK_*, or -errno */
+int np_socket_protocol(int fd);                /* IPPROTO_*, 0 where it is unknown, or -errno */
 bool np_socket_listens(int fd);                /* SO_ACCEPTCONN */
 int np_socket_credentials(int fd,
                           np_cred *out);  /* SO_PEERCRED: who connected or listened; 0 or -errno */
