@@ -50,6 +50,10 @@ local datagram = {}
 ---@class neap.datagram.send_options
 ---@field timeout? number seconds
 ---@field fds? (neap.descriptor|userdata|integer)[] AF_UNIX: at most 253; they stay ours
+---@field from? string IP: the address it comes from, of this host; `info.to` of what it answers
+---@field interface? string|integer IP: the interface it leaves by, name or number
+---@field ttl? integer IP: TTL or hop limit, 0 to 255
+---@field tos? integer IP: TOS or traffic class, 0 to 255: DSCP times 4 and ECN
 
 --- Sends one message, whole or not at all; "" is a message. Waits while the receiver is full.
 ---@param msg string
@@ -57,7 +61,8 @@ local datagram = {}
 ---@param opts? neap.datagram.send_options
 ---@return true? ok
 ---@return string? message
----@return string? code EMSGSIZE too long, EDESTADDRREQ, ECONNREFUSED, EPIPE, ENOENT, ETIMEDOUT …
+---@return string? code EMSGSIZE too long (for the path: option mtu_discover), EDESTADDRREQ, ENODEV
+--- (interface), ECONNREFUSED, EPIPE, ENOENT, ETIMEDOUT, EOPNOTSUPP (captures) …
 function datagram:send(msg, to, opts) end
 
 ---@class neap.datagram.recv_options
@@ -67,9 +72,14 @@ function datagram:send(msg, to, opts) end
 
 ---@class neap.datagram.info
 ---@field truncated? integer the real length of a message that was cut
----@field to? neap.address UDP: the address it was sent to
----@field ifindex? integer UDP: the interface it came by
----@field ttl? integer UDP: TTL or hop limit
+---@field to? neap.address IP: the address it was sent to
+---@field ifindex? integer IP, captures: the interface it came by
+---@field ttl? integer IP: TTL or hop limit
+---@field tos? integer IP: TOS or traffic class
+---@field ecn? integer IP: the two low bits of it: 1 and 2 capable, 3 congestion experienced
+---@field time? number IP, captures: when the kernel had it, Unix time in seconds
+---@field direction? "in"|"out"|"broadcast"|"multicast"|"other" captures; "other": to another host
+---@field protocol? integer captures: the Ethernet type, 0x0800 is IPv4
 ---@field credentials? {pid: integer, uid: integer, gid: integer} AF_UNIX: who sent it
 ---@field fds? neap.descriptor[] a to-be-closed list, with the option `fds`
 
@@ -83,6 +93,76 @@ function datagram:send(msg, to, opts) end
 ---@return neap.address? from or the message of a failure
 ---@return neap.datagram.info|string|nil info or the code
 function datagram:recv(max, opts) end
+
+---@class neap.datagram.batch_options
+---@field timeout? number seconds
+---@field info? boolean the third list
+---@field max? integer bytes of a message, 65536; n times max is at most 64 MiB
+
+--- Receives up to `n` messages in one call of the kernel, as many as are there; waits until there
+--- is one. Datagrams that UDP_GRO joined (option `gro`) are given one by one. A message longer than
+--- `max` ends the batch before it and is the next call's EMSGSIZE; with `info` it is given cut.
+--- Descriptors that came are closed. The memory of a batch stays with the socket.
+---@param n? integer|neap.datagram.batch_options 1 to 1024; 64
+---@param opts? neap.datagram.batch_options
+---@return string[]? msgs
+---@return neap.address[]|string|nil froms as many; or the message of a failure
+---@return neap.datagram.info[]|string|nil infos or the code
+function datagram:recv_batch(n, opts) end
+
+--- Sends messages in order, many in one call of the kernel; those of one size in a row to one
+--- address leave as one (UDP_SEGMENT) where the kernel and the path allow it. Waits until all are
+--- sent. A failure or the deadline after some were sent gives their number; the next call finds the
+--- reason.
+---@param msgs string[]
+---@param to? neap.address|neap.address[] of all, or of each (the froms of recv_batch); literals;
+--- nil: the connected peer
+---@param opts? neap.datagram.send_options all but `fds`, for all messages
+---@return integer? sent
+---@return string? message
+---@return string? code as send
+function datagram:send_batch(msgs, to, opts) end
+
+---@class neap.datagram.error
+---@field code string "ECONNREFUSED", "EHOSTUNREACH", "EMSGSIZE" …
+---@field message string its text
+---@field origin "icmp"|"icmpv6"|"local" who said it; "local": our own kernel
+---@field to? neap.address where the message was sent (port 0 where the kernel does not tell it)
+---@field from? neap.address the router or host that reported, as `icmp:10.0.0.1`
+---@field icmp_type? integer
+---@field icmp_code? integer
+---@field mtu? integer of EMSGSIZE: what would have passed
+---@field data string the beginning of the message, up to 256 bytes
+
+--- Receives a report about a message that was sent: what ICMP says, of a socket opened with
+--- `errors = true`, whether it is connected or not (ip(7), IP_RECVERR). The newest 64 are kept.
+---@param opts? neap.timeout
+---@return neap.datagram.error? report
+---@return string? message
+---@return string? code EOPNOTSUPP: not opened with `errors`; ETIMEDOUT, ECANCELED
+function datagram:recv_error(opts) end
+
+---@class neap.datagram.group_options
+---@field interface? string|integer name or number; the system's choice
+---@field source? string only what this address sends; several such calls add up
+
+--- Joins a multicast group: what is sent to it and to the bound port is received. An interface that
+--- vanishes takes its memberships along. What leaves is the options' matter: `multicast_interface`,
+--- `multicast_ttl`, `multicast_loop`; with `multicast_all = false` only groups of this socket come.
+---@param group string an address without a port: "239.1.2.3", "ff02::fb", "[ff02::fb%eth0]"
+---@param opts? neap.datagram.group_options
+---@return true? ok
+---@return string? message
+---@return string? code EINVAL no group, ENODEV no interface, EADDRINUSE joined already, ENOBUFS
+function datagram:join(group, opts) end
+
+--- Leaves a group, as it was joined. Closing leaves all.
+---@param group string
+---@param opts? neap.datagram.group_options
+---@return true? ok
+---@return string? message
+---@return string? code EADDRNOTAVAIL: it was not joined so
+function datagram:leave(group, opts) end
 
 --- `for msg, from, info in socket:records() do`: ends at the end of a record socket, or when our
 --- side closes; raises the rest. Datagrams have no end.

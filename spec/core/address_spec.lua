@@ -25,7 +25,12 @@ describe("addresses", function()
       { "unix-dgram:/x", "unix-dgram", "/x", nil, false },
       { "unix-seqpacket:@x", "unix-seqpacket", "@x", nil, false },
       { "raw:icmp", "raw", "icmp", 1, true },
-      { "icmp:", "raw", "icmp", 1, true },
+      { "icmp:", "icmp", "", nil, true },
+      { "icmp:10.0.0.1", "icmp", "10.0.0.1", nil, true },
+      { "icmp:[::1]", "icmp", "::1", nil, true },
+      { "icmp:router.example", "icmp", "router.example", nil, false },
+      { "packet:eth0.7", "packet", "eth0.7", nil, true },
+      { "packet:", "packet", "", nil, true }, -- all interfaces
       { "raw:icmpv6", "raw", "icmpv6", 58, true },
       { "raw:255", "raw", "255", 255, true },
       { "raw:10.0.0.1", "raw", "10.0.0.1", nil, true },
@@ -87,7 +92,12 @@ describe("addresses", function()
       { "raw:nonsense", "not a protocol" },
       { "raw:256", "not a protocol" },
       { "raw:", "not a protocol" },
-      { "icmp:x", "nothing can follow" },
+      { "icmp:10.0.0.1:7", "more than one ':'" }, -- no ports
+      { "icmp:[::1]:7", "nothing can follow" },
+      { "icmp:[::1", "nothing can follow" },
+      { "icmp:10.0.0", "looks like an IPv4 address" },
+      { "packet:" .. ("x"):rep(16), "not an interface" },
+      { "packet:a b", "not an interface" },
       { "fd:", "not a number" },
       { "fd:-1", "not a number" },
       { "fd:2147483648", "not a number" },
@@ -124,6 +134,11 @@ describe("addresses", function()
       { "raw:10.0.0.1", "raw:10.0.0.1" },
       { "raw:[::1]", "raw:[::1]" },
       { "raw:icmp", "raw:0.0.0.0" },
+      { "icmp:", "icmp:0.0.0.0" },
+      { "icmp:[0::1]", "icmp:[::1]" },
+      { "packet:", "packet:" },
+      { "packet:1", "packet:lo" },
+      { "packet:4000000", "packet:4000000" }, -- no interface has it
       { "raw:icmpv6", "raw:[::]" },
     } do
       local text, message = codec.canonical(row[1])

@@ -180,4 +180,15 @@ function helper.preload()
   return "LD_PRELOAD=" .. shell(helper.cc .. " -print-file-name=libasan.so") .. " "
 end
 
+--- Runs Lua text as a script of the command under test, as root of a user and network namespace of
+-- its own, after the lines of the shell in `setup` (lo is up).
+function helper.run_isolated(text, setup, opts)
+  local dir = helper.tmpdir()
+  local script = helper.write_file(dir .. "/script.lua", text)
+  local lines = { "set -e", "ip link set lo up", setup or "",
+    "exec " .. helper.quote(helper.neap) .. " " .. script }
+  local start = helper.write_file(dir .. "/start", table.concat(lines, "\n") .. "\n")
+  return helper.run("exec unshare -Urn sh " .. start, opts)
+end
+
 return helper

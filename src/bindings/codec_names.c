@@ -79,8 +79,13 @@ static void set_text(lua_State *L, const char *key, const char *text) {
  * knows. */
 int np_codec_options(lua_State *L) {
   static const char *const types[] = {
-    [NP_OPT_BOOL] = "boolean",  [NP_OPT_INT] = "integer",          [NP_OPT_SECONDS] = "seconds",
-    [NP_OPT_STRING] = "string", [NP_OPT_LINGER] = "seconds|false",
+    [NP_OPT_BOOL] = "boolean",
+    [NP_OPT_INT] = "integer",
+    [NP_OPT_SECONDS] = "seconds",
+    [NP_OPT_STRING] = "string",
+    [NP_OPT_LINGER] = "seconds|false",
+    [NP_OPT_WORD] = "string",
+    [NP_OPT_INTERFACE] = "string|integer",
   };
   const np_option *o;
   lua_newtable(L);

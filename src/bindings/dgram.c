@@ -227,6 +227,8 @@ static const luaL_Reg methods[] = {
   {"recv_batch", np_dgram_f_recv_batch},
   {"send_batch", np_dgram_f_send_batch},
   {"recv_error", np_dgram_f_recv_error},
+  {"join", np_dgram_f_join},
+  {"leave", np_dgram_f_leave},
   {"close", f_close},
   {"take", f_take},
   {"option", f_option},

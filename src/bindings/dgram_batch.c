@@ -1,5 +1,5 @@
-/* recv_batch() and send_batch(): many datagrams in one call, as parallel lists: messages, addresses,
- * infos.  What the one returns the other takes, so an echo of many is one line. */
+/* recv_batch() and send_batch(): many datagrams in one call, as parallel lists: messages,
+ * addresses, infos.  What the one returns the other takes, so an echo of many is one line. */
 #include <stdio.h>
 
 #include "bindings/dgram_impl.h"
@@ -237,8 +237,8 @@ static void check_list(lua_State *L, int idx, const char *what) {
  *
  * msgs: a list of messages, sent in order.  to: the address of all, a literal, or a list of as many
  * (what recv_batch returned); nil: the connected peer.  opts: timeout (seconds), and for all: from,
- * interface, ttl, tos as send.  Waits until all are sent.  A failure or the deadline after some were
- * sent gives their number; the next call finds the reason.  Codes: as send. */
+ * interface, ttl, tos as send.  Waits until all are sent.  A failure or the deadline after some
+ * were sent gives their number; the next call finds the reason.  Codes: as send. */
 int np_dgram_f_send_batch(lua_State *L) {
   static const char *const known[] = {"from", "interface", "timeout", "tos", "ttl", NULL};
   dgram *d = np_dgram_check(L);
@@ -261,6 +261,8 @@ int np_dgram_f_send_batch(lua_State *L) {
   if (some > 0) *(np_sendwith *)lua_newuserdatauv(L, sizeof with, 0) = with;
   else lua_pushnil(L);
   lua_pushinteger(L, 0);
+  if (d->scheme == NP_PACKET)
+    return send_failed(L, d, -EOPNOTSUPP, "captures are for reading only");
   if (some < 0) return send_failed(L, d, some, why);
   np_op_begin(L, "send_batch");
   if (np_slice_over(L)) return np_give_way(L, 0, k_send_batch);

@@ -69,8 +69,8 @@ static int k_error(lua_State *L, int status, lua_KContext ctx) {
   return np_done(L, 1);
 }
 
-/* socket:recv_error([opts]) -> {code, message, origin, to, from, icmp_type, icmp_code, mtu, data}, or
- * nil, message, code ("EOPNOTSUPP": opened without {errors = true}). opts: timeout (seconds). */
+/* socket:recv_error([opts]) -> {code, message, origin, to, from, icmp_type, icmp_code, mtu, data},
+ * or nil, message, code ("EOPNOTSUPP": opened without {errors = true}). opts: timeout (seconds). */
 int np_dgram_f_recv_error(lua_State *L) {
   static const char *const known[] = {"timeout", NULL};
   dgram *d = np_dgram_check(L);

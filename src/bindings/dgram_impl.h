@@ -14,12 +14,12 @@ typedef struct dgram {
   np_node watchers; /* wait for reports of the error queue */
   np_scheme scheme;
   bool connected;
-  bool warned;      /* descriptors nobody asked for were closed and that was said */
-  uint8_t streak;   /* failures in a row */
+  bool warned;              /* descriptors nobody asked for were closed and that was said */
+  uint8_t streak;           /* failures in a row */
   size_t cut_full, cut_len; /* a message of a batch that was cut is told next; 0: none */
-  double timeout;   /* default of each wait, seconds; negative: none */
-  np_sockaddr to;   /* what the text in UV_TO means; len 0: nothing */
-  np_sockaddr from; /* whose text is in UV_FROM; len 0: nobody's */
+  double timeout;           /* default of each wait, seconds; negative: none */
+  np_sockaddr to;           /* what the text in UV_TO means; len 0: nothing */
+  np_sockaddr from;         /* whose text is in UV_FROM; len 0: nobody's */
 } dgram;
 
 enum { UV_ORIGIN = 1, UV_ADDRESS, UV_PEER, UV_TO, UV_FROM, UVS = UV_FROM };
@@ -53,6 +53,10 @@ void np_dgram_poke_watcher(dgram *d);
 int np_dgram_parse_to(lua_State *L, dgram *d, int idx, np_sockaddr *to, const char **why,
                       bool *name);
 
+/* An IP address at idx: bare ("10.0.0.1", "ff02::1", "[fe80::1%eth0]") or as any address is
+ * written; a port does not matter. 0; -EINVAL: it is none; -ENODEV: its scope is no interface. */
+int np_dgram_parse_host(lua_State *L, int idx, np_sockaddr *out);
+
 /* An interface, given by name or number at idx; raises an argument error `arg` for other types.  0,
  * or -ENODEV. */
 int np_dgram_interface(lua_State *L, int idx, int arg, unsigned *out);
@@ -84,5 +88,7 @@ int np_dgram_f_resolver(lua_State *L);
 int np_dgram_f_recv_batch(lua_State *L);
 int np_dgram_f_send_batch(lua_State *L);
 int np_dgram_f_recv_error(lua_State *L);
+int np_dgram_f_join(lua_State *L);
+int np_dgram_f_leave(lua_State *L);
 
 #endif

@@ -1,8 +1,12 @@
-/* What comes and goes with datagrams besides their bytes, as Lua values: the info table of recv, the
- * options from, interface, ttl and tos of send. */
+/* What comes and goes with datagrams besides their bytes, as Lua values: the info table of recv,
+ * the options from, interface, ttl and tos of send. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bindings/dgram_impl.h"
+#include "core/packet.h"
 
 static void set_integer(lua_State *L, const char *key, lua_Integer v) {
   lua_pushinteger(L, v);
@@ -22,6 +26,13 @@ void np_dgram_push_info(lua_State *L, dgram *d, const np_message *m) {
   lua_createtable(L, 0, 8);
   if (m->full > m->len) set_integer(L, "truncated", (lua_Integer)m->full);
   set_address(L, d, m);
+  np_packet_info packet;
+  if (np_packet_describe(&m->from, &packet)) {
+    set_integer(L, "ifindex", packet.ifindex);
+    set_integer(L, "protocol", packet.protocol);
+    lua_pushstring(L, packet.direction);
+    lua_setfield(L, -2, "direction");
+  }
   if (w->ifindex) set_integer(L, "ifindex", w->ifindex);
   if (w->ttl >= 0) set_integer(L, "ttl", w->ttl);
   if (w->tos >= 0) {
@@ -54,14 +65,28 @@ int np_dgram_interface(lua_State *L, int idx, int arg, unsigned *out) {
   return np_addr_interface(s, len, out);
 }
 
-/* The address at the top of the stack, for sending from: a host with or without a port. */
+int np_dgram_parse_host(lua_State *L, int idx, np_sockaddr *out) {
+  size_t len;
+  np_addr a;
+  struct in6_addr ignored;
+  char six[INET6_ADDRSTRLEN + 2];
+  const char *s = lua_tolstring(L, idx, &len), *why;
+  if (inet_pton(AF_INET6, s, &ignored) == 1 && len < INET6_ADDRSTRLEN) {
+    len = (size_t)snprintf(six, sizeof six, "[%s]", s);
+    s = six;
+  }
+  int r = np_addr_parse(&a, s, len, NP_ICMP, &why); /* a host alone; else with a port: */
+  if (r < 0) r = np_addr_parse(&a, s, len, NP_UDP, &why);
+  bool ip = r == 0 && (np_scheme_inet(a.scheme) || np_scheme_portless(a.scheme));
+  return ip && a.literal && a.host_len > 0 ? np_addr_sockaddr(&a, false, out) : -EINVAL;
+}
+
 static int read_from(lua_State *L, dgram *d, np_sockaddr *from, const char **why) {
-  bool name = false;
-  int r = np_dgram_parse_to(L, d, -1, from, why, &name);
-  if (r == 0 && !name) return 0;
-  static const char bad[] = "from is not an address of this socket's kind";
-  *why = bad;
-  return r < 0 ? r : -EINVAL;
+  int r = np_dgram_parse_host(L, -1, from);
+  if (r == 0) np_dgram_map(d->core, from);
+  if (r == 0 && from->ss.ss_family != np_socket_domain(np_dgram_fd(d->core))) r = -EAFNOSUPPORT;
+  if (r < 0) *why = "from is not an address this socket could have";
+  return r;
 }
 
 int np_dgram_read_with(lua_State *L, dgram *d, int idx, np_sendwith *with, const char **why) {

@@ -6,12 +6,16 @@
 #include <unistd.h>
 
 #include "bindings/dgram_impl.h"
+#include "bindings/dgram_raw.h"
 #include "bindings/sockopt.h"
 #include "core/error.h"
 
 typedef struct plan { /* the arguments of datagram, checked */
-  bool bound, connect, info, v6only_given;
-  int raw; /* protocol of a raw socket; -1: it is none */
+  bool bound, connect, info, errors, promiscuous, v6only_given;
+  int raw;        /* protocol of a raw socket; -1: it is none */
+  int family;     /* of a raw socket */
+  np_bpf *filter; /* nfilter instructions, on the stack */
+  int nfilter;
   np_addr at, peer;
   np_setopt opts[NP_SETOPTS_MAX + 1];
   np_bindopts bind;
@@ -20,7 +24,8 @@ typedef struct plan { /* the arguments of datagram, checked */
   const char *where; /* the address it is about */
 } plan;
 
-static const char *const known[] = {"connect", "info", "mode", "timeout", NULL};
+static const char *const known[] = {"connect", "errors",      "family",  "filter", "info",
+                                    "mode",    "promiscuous", "timeout", NULL};
 
 static int parse(lua_State *L, int idx, np_addr *a, plan *p) {
   size_t len;
@@ -29,20 +34,25 @@ static int parse(lua_State *L, int idx, np_addr *a, plan *p) {
   if (r < 0) return r;
   switch (a->scheme) {
   case NP_UDP:
+  case NP_ICMP:
   case NP_RAW:
     if (a->literal) return 0;
     p->why = "a name, not an address";
     return -EINVAL;
   case NP_UNIX_DGRAM:
   case NP_UNIX_SEQPACKET:
+  case NP_PACKET:
   case NP_FD: return 0;
   default: p->why = "not an address of datagrams or records"; return -EPROTOTYPE;
   }
 }
 
 static int check_plan(plan *p) {
+  np_scheme scheme = p->bound ? p->at.scheme : p->connect ? p->peer.scheme : NP_UDP;
+  if (p->promiscuous && scheme != NP_PACKET) p->why = "promiscuous is for packet:";
+  if (p->family && scheme != NP_RAW) p->why = "family is for raw:";
+  if (p->why) return -EINVAL;
   if (!p->bound && !p->connect) return 0;
-  np_scheme scheme = p->bound ? p->at.scheme : p->peer.scheme;
   if (p->bound && p->connect && p->at.scheme != p->peer.scheme) {
     p->why = "the two addresses differ in kind";
     return -EINVAL;
@@ -51,7 +61,24 @@ static int check_plan(plan *p) {
     p->why = "records need a peer: use listen() or {connect = ...}";
     return -EDESTADDRREQ;
   }
-  p->raw = p->bound && scheme == NP_RAW ? p->at.port : -1;
+  if (p->connect && p->peer.scheme == NP_PACKET) {
+    p->why = "captures have no peer";
+    return -EOPNOTSUPP;
+  }
+  if (scheme == NP_RAW && (!p->bound || p->at.port < 0)) {
+    p->why = "a raw socket is opened for a protocol (raw:icmp, raw:47)";
+    return -EINVAL;
+  }
+  p->raw = scheme == NP_RAW ? p->at.port : -1;
+  return 0;
+}
+
+/* Of a raw socket; 0: by its protocol. */
+static int read_family(lua_State *L) {
+  const char *s = np_opt_string(L, 2, "family", "");
+  if (strcmp(s, "inet") == 0) return AF_INET;
+  if (strcmp(s, "inet6") == 0) return AF_INET6;
+  if (*s) luaL_argerror(L, 2, "option 'family': \"inet\" or \"inet6\" expected");
   return 0;
 }
 
@@ -63,7 +90,11 @@ static int read_plan(lua_State *L, plan *p) {
   p->bind.opts = p->opts;
   p->bind.mode = (int)np_opt_integer(L, 2, "mode", -1, 0, 07777);
   p->info = np_opt_boolean(L, 2, "info", false);
+  p->errors = np_opt_boolean(L, 2, "errors", false);
+  p->promiscuous = np_opt_boolean(L, 2, "promiscuous", false);
+  p->family = read_family(L);
   np_opt_seconds(L, 2, "timeout", -1);
+  p->nfilter = np_dgram_read_filter(L, 2, &p->filter);
   for (int i = 0; i < p->bind.nopts; i++)
     if (strcmp(p->opts[i].opt->name, "v6only") == 0) p->v6only_given = true;
   p->connect = np_opt_string(L, 2, "connect", NULL) != NULL;
@@ -94,8 +125,16 @@ static int or_close(int fd, int r) {
 
 static int open_raw(plan *p) {
   enum { PROTO_ICMPV6 = 58 };
-  int fd = np_socket(p->raw == PROTO_ICMPV6 ? AF_INET6 : AF_INET, SOCK_RAW, p->raw);
+  int natural = p->raw == PROTO_ICMPV6 ? AF_INET6 : AF_INET;
+  int fd = np_socket(p->family ? p->family : natural, SOCK_RAW, p->raw);
   return fd < 0 ? fd : or_close(fd, set_options(p, fd));
+}
+
+static int open_capture(plan *p) {
+  np_sockaddr a;
+  int r = np_addr_sockaddr(&p->at, false, &a);
+  if (r == 0) r = np_packet_open(&a, p->filter, p->nfilter, p->promiscuous);
+  return r < 0 ? r : or_close(r, set_options(p, r));
 }
 
 /* "Both families" is asked for, not left to the system's default. */
@@ -140,20 +179,40 @@ static int open_connected(plan *p) {
   np_sockaddr a;
   bool pending;
   int r = np_addr_sockaddr(&p->peer, true, &a);
+  if (r == 0 && p->peer.scheme == NP_ICMP) {
+    np_addr any = {.scheme = NP_ICMP, .literal = true};
+    if (a.ss.ss_family == AF_INET6) any.host = "::", any.host_len = 2;
+    r = np_dgram_open_icmp(&any, &p->bind, &p->bad);
+    return r < 0 ? r : or_close(r, connect_to(p, r));
+  }
   return r < 0 ? r
                : np_socket_connect(np_scheme_type(p->peer.scheme), &a, NULL, p->opts, p->bind.nopts,
                                    &pending, &p->bad);
 }
 
-static int open_socket(plan *p) {
+static int open_kind(plan *p) {
   if (!p->bound) return p->connect ? open_connected(p) : open_unbound(p);
   if (p->at.scheme == NP_FD) return or_close(p->at.port, set_options(p, p->at.port));
-  int fd = p->raw >= 0 ? open_raw(p) : open_bound(p);
+  if (p->at.scheme == NP_PACKET) return open_capture(p);
+  int fd = p->raw >= 0               ? open_raw(p)
+           : p->at.scheme == NP_ICMP ? np_dgram_open_icmp(&p->at, &p->bind, &p->bad)
+                                     : open_bound(p);
   return fd < 0 || !p->connect ? fd : or_close(fd, connect_to(p, fd));
+}
+
+/* A capture has its filter already. */
+static int open_socket(plan *p) {
+  int fd = open_kind(p);
+  bool later = p->nfilter > 0 && !(p->bound && p->at.scheme == NP_PACKET);
+  if (fd < 0 || !later) return fd;
+  return or_close(fd, np_packet_filter(fd, p->filter, p->nfilter));
 }
 
 static int open_failed(lua_State *L, const plan *p, int code) {
   const char *where = p->where ? p->where : "(unbound)";
+  np_scheme scheme = p->bound ? p->at.scheme : p->connect ? p->peer.scheme : NP_UDP;
+  const char *advice = p->bad ? NULL : np_dgram_advice(scheme, code);
+  if (advice) return np_fail_text(L, np_error_name(code), "datagram %s: %s", where, advice);
   if (p->bad) return np_fail(L, code, "datagram %s: option '%s'", where, p->bad);
   if (p->why) return np_fail_text(L, np_error_name(code), "datagram %s: %s", where, p->why);
   return np_fail(L, code, "datagram %s", where);
@@ -162,10 +221,11 @@ static int open_failed(lua_State *L, const plan *p, int code) {
 /* datagram([addr], [opts]) -> datagram or record socket, or nil, message, code.
  *
  * addr: where it is bound: udp://, unix-dgram: ("unix-dgram:" is a name of the kernel's choice),
- * raw:, fd:; nil: unbound UDP of both families.  opts: connect (the peer's address; needed for
- * unix-seqpacket:), mode (permissions of an AF_UNIX path), info (true: details are collected from
- * the first message on), timeout (default of each wait, seconds), and every socket option.
- * Addresses are literal. */
+ * raw:, icmp:, packet:, fd:; nil: unbound UDP of both families.  opts: connect (the peer's address;
+ * needed for unix-seqpacket:), mode (permissions of an AF_UNIX path), info (true: details are
+ * collected from the first message on), errors (true: recv_error tells what ICMP says), filter (a
+ * list of classic BPF instructions {code, jt, jf, k}), family (of raw:), promiscuous (of packet:),
+ * timeout (default of each wait, seconds), and every socket option.  Addresses are literal. */
 int np_dgram_f_open(lua_State *L) {
   plan p;
   lua_settop(L, 2);
@@ -177,6 +237,7 @@ int np_dgram_f_open(lua_State *L) {
   r = open_socket(&p);
   if (r >= 0) r = np_dgram_start(L, d, r);
   if (r == 0 && p.info) r = np_dgram_want_info(d->core);
+  if (r == 0 && p.errors) r = np_dgram_want_errors(d->core);
   if (r == 0) return 1;
   if (d->core) close(np_dgram_end(d));
   return open_failed(L, &p, r);

@@ -180,10 +180,10 @@ static int start_recv(lua_State *L, dgram *d, lua_KContext ctx) {
  * {info = true} it is given cut, info.truncated being its real length.  from is the sender's
  * address, of a record socket its peer's.  opts: info (true: a table {truncated, to, ifindex, ttl,
  * tos, ecn, time, credentials = {pid, uid, gid}}; of UDP, messages that came before the first such
- * call may lack some), fds (n: AF_UNIX, up to n descriptors in info.fds, a to-be-closed list; others are closed),
- * timeout (seconds). "ECONNREFUSED": an earlier send of a connected socket found nobody; the socket
- * goes on. "EMFILE": the descriptors of a message could not be had; the next recv gives its
- * bytes. */
+ * call may lack some), fds (n: AF_UNIX, up to n descriptors in info.fds, a to-be-closed list;
+ * others are closed), timeout (seconds). "ECONNREFUSED": an earlier send of a connected socket
+ * found nobody; the socket goes on. "EMFILE": the descriptors of a message could not be had; the
+ * next recv gives its bytes. */
 int np_dgram_f_recv(lua_State *L) {
   dgram *d = np_dgram_check(L);
   read_recv(L, d);

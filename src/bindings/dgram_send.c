@@ -153,6 +153,10 @@ static int push_with(lua_State *L, dgram *d, const char **why) {
   int nfds = gather(L, fds);
   bool unix_ = d->scheme == NP_UNIX_DGRAM || d->scheme == NP_UNIX_SEQPACKET;
   if (some < 0) return some;
+  if (d->scheme == NP_PACKET) {
+    *why = "captures are for reading only";
+    return -EOPNOTSUPP;
+  }
   if (nfds > 0 && !unix_) {
     *why = "descriptors travel over AF_UNIX only";
     return -EOPNOTSUPP;

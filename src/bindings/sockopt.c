@@ -12,6 +12,7 @@ static const char *const type_names[] = {
   [NP_OPT_SECONDS] = "seconds (a number, 0 or more)",
   [NP_OPT_STRING] = "a string of at most 63 bytes",
   [NP_OPT_LINGER] = "seconds (a number, 0 or more) or false",
+  [NP_OPT_INTERFACE] = "an interface's name or number",
 };
 
 static bool read_integer(lua_State *L, int idx, int *out) {
@@ -37,6 +38,17 @@ static bool read_string(lua_State *L, int idx, char *out, size_t size) {
   return true;
 }
 
+static bool read_word(lua_State *L, int idx, const np_option *o, np_optval *v) {
+  return read_string(L, idx, v->s, sizeof v->s) && np_option_has_word(o, v->s);
+}
+
+static bool read_interface(lua_State *L, int idx, np_optval *v) {
+  int i;
+  if (!read_integer(L, idx, &i)) return read_string(L, idx, v->s, sizeof v->s);
+  if (i >= 0) snprintf(v->s, sizeof v->s, "%d", i);
+  return i >= 0;
+}
+
 static bool read_value(lua_State *L, int idx, const np_option *o, np_optval *v) {
   switch (o->type) {
   case NP_OPT_BOOL: v->b = lua_toboolean(L, idx); return lua_isboolean(L, idx);
@@ -46,6 +58,8 @@ static bool read_value(lua_State *L, int idx, const np_option *o, np_optval *v) 
   case NP_OPT_LINGER:
     v->seconds = -1;
     return (lua_isboolean(L, idx) && !lua_toboolean(L, idx)) || read_seconds(L, idx, &v->seconds);
+  case NP_OPT_WORD: return read_word(L, idx, o, v);
+  case NP_OPT_INTERFACE: return read_interface(L, idx, v);
   }
   return false;
 }
@@ -55,10 +69,14 @@ void np_check_optval(lua_State *L, int arg, int idx, const np_option *o, np_optv
   if (o->readonly)
     luaL_argerror(L, arg, lua_pushfstring(L, "option '%s' can only be read", o->name));
   if (read_value(L, idx, o, v)) return;
-  const char *got = luaL_tolstring(L, idx, NULL);
-  luaL_argerror(
-    L, arg,
-    lua_pushfstring(L, "option '%s': %s expected, got %s", o->name, type_names[o->type], got));
+  const char *got = luaL_tolstring(L, idx, NULL), *wanted = type_names[o->type];
+  char words[128];
+  if (o->type == NP_OPT_WORD) {
+    np_option_words(o, words, sizeof words);
+    wanted = lua_pushfstring(L, "one of %s", words);
+  }
+  luaL_argerror(L, arg,
+                lua_pushfstring(L, "option '%s': %s expected, got %s", o->name, wanted, got));
 }
 
 void np_push_optval(lua_State *L, const np_option *o, const np_optval *v) {
@@ -66,7 +84,9 @@ void np_push_optval(lua_State *L, const np_option *o, const np_optval *v) {
   case NP_OPT_BOOL: lua_pushboolean(L, v->b); break;
   case NP_OPT_INT: lua_pushinteger(L, v->i); break;
   case NP_OPT_SECONDS: lua_pushnumber(L, v->seconds); break;
-  case NP_OPT_STRING: lua_pushstring(L, v->s); break;
+  case NP_OPT_STRING:
+  case NP_OPT_WORD:
+  case NP_OPT_INTERFACE: lua_pushstring(L, v->s); break;
   case NP_OPT_LINGER:
     if (v->seconds < 0) lua_pushboolean(L, 0);
     else lua_pushnumber(L, v->seconds);

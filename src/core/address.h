@@ -7,9 +7,9 @@
  * IPv6 literals stand in brackets, scopes as [fe80::1%eth0] (an interface's name or number).
  * Abstract names may hold any bytes; in them, and only there, %HH is the byte of that value.  A
  * path that begins with '@' is written ./@...; raw: takes a protocol (name or number) or, to send
- * to, an address without a port; icmp: (ping sockets) the latter, or nothing; packet: an interface's
- * name or number, or nothing: all. Whatever np_addr_print gives parses again, to the same socket
- * address (of packet: to the same interface). */
+ * to, an address without a port; icmp: (ping sockets) the latter, or nothing; packet: an
+ * interface's name or number, or nothing: all. Whatever np_addr_print gives parses again, to the
+ * same socket address (of packet: to the same interface). */
 #ifndef NP_ADDRESS_H
 #define NP_ADDRESS_H
 

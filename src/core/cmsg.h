@@ -37,8 +37,8 @@ void np_ancillary_parse(const struct msghdr *m, np_ancillary *a);
 /* Closes a's descriptors. */
 void np_ancillary_close(np_ancillary *a);
 
-/* Adds a control message to m's control data, which lies in `buf` (of at least NP_CMSG_SPACE) and is
- * empty at first: m->msg_controllen is 0. */
+/* Adds a control message to m's control data, which lies in `buf` (of at least NP_CMSG_SPACE) and
+ * is empty at first: m->msg_controllen is 0. */
 void np_cmsg_put(struct msghdr *m, void *buf, int level, int type, const void *p, size_t n);
 
 /* The same of SCM_RIGHTS for fds[0..n); none: nothing is added. */

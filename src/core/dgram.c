@@ -260,7 +260,7 @@ int np_dgram_send(np_dgram *d, const void *p, size_t n, const np_sockaddr *to,
     h.msg_name = (void *)(uintptr_t)&to->ss;
     h.msg_namelen = to->len;
   }
-  if (with) np_dgram_put_with(d, with, &h, control);
+  if (with) np_dgram_put_with(d, with, np_dgram_over_four(d, to), &h, control);
   if (!d->writable && !by_clock(d, to)) return np_dgram_wait_writable(d, to);
   ssize_t r = transmit(d, &h);
   /* an earlier message's failure is not this one's; -EMSGSIZE is always its own */

@@ -104,13 +104,13 @@ enum { NP_ERROR_DATA = 256 }; /* bytes kept of a message that failed: enough to 
 typedef enum np_erroneous { NP_BY_US = 1, NP_BY_ICMP = 2, NP_BY_ICMP6 = 3 } np_erroneous;
 
 typedef struct np_dgram_error {
-  int code;            /* -ECONNREFUSED, -EHOSTUNREACH, -EMSGSIZE ... */
-  np_erroneous origin; /* who said it */
+  int code;              /* -ECONNREFUSED, -EHOSTUNREACH, -EMSGSIZE ... */
+  np_erroneous origin;   /* who said it */
   uint8_t type, subtype; /* of the ICMP message */
-  uint32_t mtu;        /* of -EMSGSIZE: what would have passed; else 0 */
-  np_sockaddr to;      /* where the message was sent */
-  np_sockaddr from;    /* who reported; len 0: nobody but us */
-  size_t len;          /* of data: the beginning of the message */
+  uint32_t mtu;          /* of -EMSGSIZE: what would have passed; else 0 */
+  np_sockaddr to;        /* where the message was sent */
+  np_sockaddr from;      /* who reported; len 0: nobody but us */
+  size_t len;            /* of data: the beginning of the message */
   char data[NP_ERROR_DATA];
 } np_dgram_error;
 

@@ -1,9 +1,9 @@
-/* Several datagrams in one system call: recvmmsg and sendmmsg; UDP_SEGMENT, which sends pieces of one
- * size as one large datagram that the kernel or the card cuts; and its reverse, UDP_GRO, which
+/* Several datagrams in one system call: recvmmsg and sendmmsg; UDP_SEGMENT, which sends pieces of
+ * one size as one large datagram that the kernel or the card cuts; and its reverse, UDP_GRO, which
  * joins them on arrival and is undone here.
  *
- * The slots lie at 64 KiB each, because a joined datagram may be that long and pages nobody writes to
- * cost nothing.  Descriptors do not travel in batches: those that come are closed. */
+ * The slots lie at 64 KiB each, because a joined datagram may be that long and pages nobody writes
+ * to cost nothing.  Descriptors do not travel in batches: those that come are closed. */
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@
 
 enum {
   CONTROL = 320, /* addresses, numbers and times of one message, with some room: a multiple of 8 */
-  STAGGER = 192, /* more than a power of two between slots, else all begin in one set of the cache */
+  STAGGER =
+    192, /* more than a power of two between slots, else all begin in one set of the cache */
   GSO_BYTES = 65000, /* of one large datagram with its headers: below 65535 */
   GSO_PIECES = 64,   /* the kernel's UDP_MAX_SEGMENTS */
 };
@@ -250,7 +251,8 @@ typedef struct outbox {
   struct iovec iov[NP_SEND_BATCH];
   uint8_t pieces[NP_SEND_BATCH]; /* messages in each of h */
   int count;
-  _Alignas(struct cmsghdr) char with[CONTROL]; /* what goes with those that are not joined */
+  /* what goes with those that are not joined, over IPv6 and IPv4 */
+  _Alignas(struct cmsghdr) char with[2][CONTROL];
   _Alignas(struct cmsghdr) char control[NP_SEND_BATCH / 2][CONTROL];
 } outbox;
 
@@ -265,16 +267,17 @@ static void put_segment(struct msghdr *h, void *buf, size_t size) {
 
 static void fill(const np_dgram *d, outbox *o, const np_outgoing *m, int n,
                  const np_sendwith *with) {
-  struct msghdr plain = {.msg_controllen = 0};
+  struct msghdr plain[2] = {{.msg_controllen = 0}, {.msg_controllen = 0}};
   int runs = 0, len;
   o->count = 0;
-  if (with) np_dgram_put_with(d, with, &plain, o->with);
+  for (int four = 0; with && four < 2; four++)
+    np_dgram_put_with(d, with, four, &plain[four], o->with[four]);
   for (int i = 0; i < n; i += len) {
     struct msghdr *h = &o->h[o->count].msg_hdr;
     len = run_length(d, m + i, n - i);
-    for (int k = i; k < i + len; k++)
-      o->iov[k] = (struct iovec){(void *)(uintptr_t)m[k].p, m[k].n};
-    *h = plain;
+    for (int k = i; k < i + len; k++) o->iov[k] = (struct iovec){(void *)(uintptr_t)m[k].p, m[k].n};
+    bool four = with && np_dgram_over_four(d, m[i].to);
+    *h = plain[four];
     h->msg_iov = o->iov + i;
     h->msg_iovlen = (size_t)len;
     if (m[i].to) {
@@ -283,7 +286,7 @@ static void fill(const np_dgram *d, outbox *o, const np_outgoing *m, int n,
     }
     if (len > 1) {
       char *buf = o->control[runs++];
-      if (plain.msg_controllen) memcpy(buf, o->with, plain.msg_controllen);
+      if (h->msg_controllen) memcpy(buf, o->with[four], h->msg_controllen);
       put_segment(h, buf, m[i].n);
     }
     o->pieces[o->count++] = (uint8_t)len;

@@ -105,8 +105,7 @@ int np_dgram_want_errors(np_dgram *d) {
   int one = 1;
   if (d->errors) return 0;
   if (d->domain != AF_INET && d->domain != AF_INET6) return -EOPNOTSUPP;
-  if (d->domain == AF_INET6 &&
-      setsockopt(d->fd, IPPROTO_IPV6, IPV6_RECVERR, &one, sizeof one) != 0)
+  if (d->domain == AF_INET6 && setsockopt(d->fd, IPPROTO_IPV6, IPV6_RECVERR, &one, sizeof one) != 0)
     return -errno;
   /* on an IPv6 socket for the IPv4 it may carry */
   if (setsockopt(d->fd, IPPROTO_IP, IP_RECVERR, &one, sizeof one) != 0 && d->domain == AF_INET)

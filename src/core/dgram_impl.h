@@ -6,7 +6,7 @@
 #include "core/poll.h"
 #include "core/timer.h"
 
-typedef struct np_batch np_batch;           /* dgram_batch.c: messages that were received together */
+typedef struct np_batch np_batch;         /* dgram_batch.c: messages that were received together */
 typedef struct np_errorring np_errorring; /* dgram_error.c */
 
 struct np_dgram {
@@ -17,18 +17,18 @@ struct np_dgram {
   int fd;
   int domain, type;
   np_scheme scheme;
-  bool was_blocking; /* inherited so; put back when it goes */
-  bool readable;     /* recvmsg is worth trying */
-  bool writable;     /* sendmsg is worth trying */
-  bool info;         /* np_dgram_want_info was called */
-  bool ended;        /* the end of records was read */
-  bool kept;         /* the batch holds messages that nobody took: they come first */
-  bool gso_known;    /* whether it has UDP_SEGMENT was asked */
-  int held;          /* a reset that waits until the records before it are read */
-  int gso_max;       /* the largest piece UDP_SEGMENT may cut; 0: none */
-  np_lease lease;    /* of the scratch buffer that messages land in */
-  char *big;         /* the buffer of a message that did not fit there; freed by the next call */
-  np_batch *batch;   /* NULL until it is needed; then kept while the socket lives */
+  bool was_blocking;    /* inherited so; put back when it goes */
+  bool readable;        /* recvmsg is worth trying */
+  bool writable;        /* sendmsg is worth trying */
+  bool info;            /* np_dgram_want_info was called */
+  bool ended;           /* the end of records was read */
+  bool kept;            /* the batch holds messages that nobody took: they come first */
+  bool gso_known;       /* whether it has UDP_SEGMENT was asked */
+  int held;             /* a reset that waits until the records before it are read */
+  int gso_max;          /* the largest piece UDP_SEGMENT may cut; 0: none */
+  np_lease lease;       /* of the scratch buffer that messages land in */
+  char *big;            /* the buffer of a message that did not fit there; freed by the next call */
+  np_batch *batch;      /* NULL until it is needed; then kept while the socket lives */
   np_errorring *errors; /* NULL: the error queue was not asked for */
   np_timer retry;
   uint32_t retry_ms; /* the next try's distance; 0: none is planned */
@@ -46,8 +46,13 @@ int np_dgram_wait_writable(np_dgram *d, const np_sockaddr *to);
 /* An IPv4 peer of an IPv6 socket is shown as what it is. */
 void np_dgram_unmap(np_sockaddr *a);
 
-/* Puts what goes along into h's control data, which lies in buf (NP_CMSG_SPACE, aligned). */
-void np_dgram_put_with(const np_dgram *d, const np_sendwith *with, struct msghdr *h, void *buf);
+/* Puts what goes along to an address of that family into h's control data, which lies in buf
+ * (NP_CMSG_SPACE, aligned). */
+void np_dgram_put_with(const np_dgram *d, const np_sendwith *with, bool four, struct msghdr *h,
+                       void *buf);
+
+/* Whether a message to `to` (NULL: the peer) goes over IPv4. */
+bool np_dgram_over_four(const np_dgram *d, const np_sockaddr *to);
 
 /* Keeps a copy of m, which np_dgram_next will give, in pieces if it was joined. The batch must be
  * empty (d->kept is false). 0, or -ENOMEM. */

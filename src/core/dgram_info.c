@@ -1,7 +1,7 @@
 /* What goes and comes with datagrams besides their bytes: addresses, interface, TTL, TOS, time.
  *
- * An IPv6 socket may carry IPv4 as well (its peers are shown as what they are), so whatever is asked
- * of it is asked of both; what one family does not know of the other it ignores. */
+ * An IPv6 socket may carry IPv4 as well (its peers are shown as what they are), so whatever is
+ * asked of it is asked of both; what one family does not know of the other it ignores. */
 #include <netinet/in.h>
 #include <string.h>
 
@@ -82,6 +82,15 @@ void np_dgram_sent_to(const np_dgram *d, const np_ancillary *w, np_sockaddr *out
 
 /* ---- sending ---- */
 
+bool np_dgram_over_four(const np_dgram *d, const np_sockaddr *to) {
+  struct sockaddr_in6 six;
+  np_sockaddr peer;
+  if (d->domain != AF_INET6 || (to && to->ss.ss_family == AF_INET)) return d->domain != AF_UNIX;
+  if (!to && np_socket_peer(d->fd, &peer) < 0) return false;
+  memcpy(&six, to ? &to->ss : &peer.ss, sizeof six);
+  return IN6_IS_ADDR_V4MAPPED(&six.sin6_addr);
+}
+
 static void put_number(struct msghdr *h, void *buf, int level, int type, int v) {
   if (v >= 0) np_cmsg_put(h, buf, level, type, &v, sizeof v);
 }
@@ -98,9 +107,10 @@ static void put_source_four(const np_sendwith *with, struct msghdr *h, void *buf
 #endif
 }
 
-static void put_source_six(const np_sendwith *with, struct msghdr *h, void *buf) {
+static void put_source_six(const np_sendwith *with, bool four, struct msghdr *h, void *buf) {
   struct in6_pktinfo info = {.ipi6_ifindex = with->ifindex};
   struct sockaddr_in6 in6;
+  if (four) memset(&info.ipi6_addr.s6_addr[10], 0xff, 2); /* ::ffff:0.0.0.0: any of IPv4 */
   if (with->from.len > 0) {
     memcpy(&in6, &with->from.ss, sizeof in6);
     info.ipi6_addr = in6.sin6_addr;
@@ -109,7 +119,8 @@ static void put_source_six(const np_sendwith *with, struct msghdr *h, void *buf)
   np_cmsg_put(h, buf, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
 }
 
-void np_dgram_put_with(const np_dgram *d, const np_sendwith *with, struct msghdr *h, void *buf) {
+void np_dgram_put_with(const np_dgram *d, const np_sendwith *with, bool four, struct msghdr *h,
+                       void *buf) {
   np_cmsg_put_fds(h, buf, with->fds, with->nfds);
   if (d->domain == AF_INET || d->domain == AF_INET6) {
     put_number(h, buf, IPPROTO_IP, IP_TTL, with->ttl);
@@ -121,5 +132,5 @@ void np_dgram_put_with(const np_dgram *d, const np_sendwith *with, struct msghdr
   }
   if (with->from.len == 0 && with->ifindex == 0) return;
   if (d->domain == AF_INET) put_source_four(with, h, buf);
-  if (d->domain == AF_INET6) put_source_six(with, h, buf);
+  if (d->domain == AF_INET6) put_source_six(with, four, h, buf);
 }

@@ -6,12 +6,15 @@
 
 #include <limits.h>
 #include <math.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "core/address.h"
 #include "core/error.h"
 
 #define BOTH(name4, name6) IPPROTO_IP, name4, IPPROTO_IPV6, name6
@@ -99,6 +102,26 @@ static const np_option rows[] = {
    "how many routers multicast packets may pass: ip(7), ipv6(7)", 0},
   {"multicast_loop", NP_OPT_BOOL, 0, false, BOTH(IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP), "",
    "multicast packets come back to this host: ip(7), ipv6(7)", 0},
+  {"multicast_interface", NP_OPT_INTERFACE, 0, false, BOTH(IP_MULTICAST_IF, IPV6_MULTICAST_IF), "",
+   "where multicast packets leave; Linux tells it of IPv6 only: ip(7), ipv6(7)", 0},
+#ifdef IP_MULTICAST_ALL
+  {"multicast_all", NP_OPT_BOOL, 0, false, BOTH(IP_MULTICAST_ALL, IPV6_MULTICAST_ALL), "",
+   "also what groups bring that only others on this host joined: ip(7)", 0},
+#endif
+#ifdef IP_MTU_DISCOVER
+  {"mtu_discover", NP_OPT_WORD, 0, false, BOTH(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER), "",
+   "whether packets larger than the path are cut or refused (EMSGSIZE): ip(7)", 0},
+  {"mtu", NP_OPT_INT, 0, true, BOTH(IP_MTU, IPV6_MTU), "bytes",
+   "largest packet the path to the peer takes, as known: ip(7)", 0},
+#endif
+#ifdef UDP_GRO
+  {"gro", NP_OPT_BOOL, 0, false, ONE(IPPROTO_UDP, UDP_GRO), "",
+   "UDP: the kernel may hand over several datagrams at once; they are split: udp(7)", 0},
+#endif
+#ifdef IPV6_HDRINCL
+  {"hdrincl", NP_OPT_BOOL, 0, false, BOTH(IP_HDRINCL, IPV6_HDRINCL), "",
+   "raw sockets: what is sent begins with its IP header: raw(7)", 0},
+#endif
 #ifdef SO_PRIORITY
   {"priority", NP_OPT_INT, 0, false, ONE(SOL_SOCKET, SO_PRIORITY), "",
    "queueing priority: socket(7)", 0},
@@ -123,11 +146,21 @@ static const np_option rows[] = {
    "it is a listener: socket(7)", 0},
 };
 
-/* The words for the numbers of the last group; what has none is given as a decimal number. */
+/* The words for numbers; what has none is given as a decimal number. */
 static const struct word {
   int option, value;
   const char *text;
 } words[] = {
+#ifdef IP_MTU_DISCOVER
+  {IP_MTU_DISCOVER, IP_PMTUDISC_DONT, "dont"},
+  {IP_MTU_DISCOVER, IP_PMTUDISC_WANT, "want"},
+  {IP_MTU_DISCOVER, IP_PMTUDISC_DO, "do"},
+  {IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, "probe"},
+#endif
+#ifdef IP_PMTUDISC_OMIT
+  {IP_MTU_DISCOVER, IP_PMTUDISC_INTERFACE, "interface"},
+  {IP_MTU_DISCOVER, IP_PMTUDISC_OMIT, "omit"},
+#endif
   {SO_TYPE, SOCK_STREAM, "stream"},
   {SO_TYPE, SOCK_DGRAM, "dgram"},
   {SO_TYPE, SOCK_SEQPACKET, "seqpacket"},
@@ -150,6 +183,22 @@ const np_option *np_option_find(const char *name) {
 }
 
 const np_option *np_option_at(size_t i) { return i < np_countof(rows) ? &rows[i] : NULL; }
+
+static const struct word *find_word(const np_option *o, const char *text) {
+  for (size_t i = 0; i < np_countof(words); i++)
+    if (words[i].option == o->name4 && strcmp(words[i].text, text) == 0) return &words[i];
+  return NULL;
+}
+
+bool np_option_has_word(const np_option *o, const char *word) { return find_word(o, word) != NULL; }
+
+void np_option_words(const np_option *o, char *buf, size_t size) {
+  size_t n = 0;
+  buf[0] = 0;
+  for (size_t i = 0; i < np_countof(words); i++)
+    if (words[i].option == o->name4 && n < size)
+      n += (size_t)snprintf(buf + n, size - n, "%s\"%s\"", n ? ", " : "", words[i].text);
+}
 
 /* AF_UNIX answers EOPNOTSUPP where others say ENOPROTOOPT: one code for "no such option here". */
 static int fail(void) { return errno == EOPNOTSUPP ? -ENOPROTOOPT : -errno; }
@@ -217,6 +266,28 @@ static int set_linger(int fd, const np_option *o, double seconds) {
   return err != 0 ? err : set(fd, o->level, o->name4, &l, sizeof l);
 }
 
+/* Of IPv4 Linux tells an address only, which several interfaces may have. */
+static int get_interface(int fd, const np_option *o, char *s) {
+  int six = use_v6(fd, o), index = 0;
+  socklen_t len = sizeof index;
+  if (six <= 0) return six < 0 ? six : -ENOPROTOOPT;
+  int err = get(fd, o->level6, o->name6, &index, &len);
+  if (err == 0 && (index == 0 || !if_indextoname((unsigned)index, s))) s[0] = 0;
+  return err;
+}
+
+static int set_interface(int fd, const np_option *o, const char *s) {
+  int six = use_v6(fd, o);
+  uint32_t index = 0;
+  int err = six < 0 ? six : *s ? np_addr_interface(s, strlen(s), &index) : 0;
+  if (err < 0) return err;
+  struct ip_mreqn four = {.imr_ifindex = (int)index};
+  if (!six) return set(fd, o->level, o->name4, &four, sizeof four);
+  err = set(fd, o->level6, o->name6, &index, sizeof index);
+  if (err == 0) set(fd, o->level, o->name4, &four, sizeof four);
+  return err;
+}
+
 static int get_word(int fd, const np_option *o, char *s, size_t size) {
   int v, err = get_int(fd, o, &v);
   const char *text = NULL;
@@ -232,7 +303,8 @@ static int get_word(int fd, const np_option *o, char *s, size_t size) {
 static int get_string(int fd, const np_option *o, char *s, size_t size) {
   socklen_t len = (socklen_t)size - 1;
   int err;
-  if (o->readonly) return get_word(fd, o, s, size);
+  if (o->readonly || o->type == NP_OPT_WORD) return get_word(fd, o, s, size);
+  if (o->type == NP_OPT_INTERFACE) return get_interface(fd, o, s);
   err = get(fd, o->level, o->name4, s, &len);
   s[err == 0 ? len : 0] = 0;
   return err;
@@ -241,7 +313,9 @@ static int get_string(int fd, const np_option *o, char *s, size_t size) {
 int np_option_get(int fd, const np_option *o, np_optval *v) {
   int i = 0, err;
   switch (o->type) {
-  case NP_OPT_STRING: return get_string(fd, o, v->s, sizeof v->s);
+  case NP_OPT_STRING:
+  case NP_OPT_WORD:
+  case NP_OPT_INTERFACE: return get_string(fd, o, v->s, sizeof v->s);
   case NP_OPT_LINGER: return get_linger(fd, o, &v->seconds);
   default: break;
   }
@@ -264,6 +338,11 @@ int np_option_set(int fd, const np_option *o, const np_optval *v) {
   case NP_OPT_STRING:
     return set(fd, o->level, o->name4, v->s, (socklen_t)strnlen(v->s, sizeof v->s));
   case NP_OPT_LINGER: return set_linger(fd, o, v->seconds);
+  case NP_OPT_INTERFACE: return set_interface(fd, o, v->s);
+  case NP_OPT_WORD: {
+    const struct word *w = find_word(o, v->s);
+    return w ? set_int(fd, o, w->value) : -EINVAL;
+  }
   }
   return -EINVAL;
 }

@@ -9,7 +9,9 @@ typedef enum np_opttype {
   NP_OPT_INT,
   NP_OPT_SECONDS,
   NP_OPT_STRING,
-  NP_OPT_LINGER /* seconds, or off (-1) */
+  NP_OPT_LINGER,   /* seconds, or off (-1) */
+  NP_OPT_WORD,     /* a string: one of a few words */
+  NP_OPT_INTERFACE /* a string: an interface's name or decimal number */
 } np_opttype;
 
 typedef struct np_option {
@@ -32,10 +34,15 @@ typedef union np_optval {
   char s[64];
 } np_optval;
 
+/* The words a NP_OPT_WORD takes, as "a", "b", ... into buf. */
+void np_option_words(const np_option *o, char *buf, size_t size);
+bool np_option_has_word(const np_option *o, const char *word);
+
 const np_option *np_option_find(const char *name); /* NULL: unknown */
 const np_option *np_option_at(size_t i);           /* NULL past the last; the order of the table */
 
-/* 0 or -errno (-ENOPROTOOPT where the socket or platform has no such option). */
+/* 0 or -errno (-ENOPROTOOPT where the socket or platform has no such option; -ENODEV: no such
+ * interface). */
 /* Numbers with words (type, domain, protocol, error) are read as strings. An option that IPv4
  * and IPv6 have is read as the socket's family has it, and set for both on AF_INET6. */
 int np_option_get(int fd, const np_option *o, np_optval *v);

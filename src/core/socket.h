@@ -23,8 +23,8 @@ typedef struct np_setopt {
 typedef struct np_bindopts {
   const np_setopt *opts; /* applied in order */
   int nopts;
-  int mode;    /* AF_UNIX path: permissions, applied at bind without a race; -1: umask decides */
-  int backlog; /* 0: not a listener */
+  int mode;     /* AF_UNIX path: permissions, applied at bind without a race; -1: umask decides */
+  int backlog;  /* 0: not a listener */
   int protocol; /* 0: what the type means */
 } np_bindopts;
 

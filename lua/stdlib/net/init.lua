@@ -1,9 +1,9 @@
 -- neap.net: connecting, listening, serving, datagrams, pairs: everything that makes a socket.
 --
 -- Addresses are strings: tcp://host:port, udp://host:port, unix:/path, unix:@abstract,
--- unix-dgram:…, unix-seqpacket:…, raw:icmp, fd:3, systemd:name, mem:name; "host:port" and ":port"
--- mean TCP. This file joins the C modules; what it adds itself is names in front of calls that take
--- literals.
+-- unix-dgram:…, unix-seqpacket:…, raw:icmp, icmp:host, packet:eth0, fd:3, systemd:name, mem:name;
+-- "host:port" and ":port" mean TCP. This file joins the C modules; what it adds itself is names in
+-- front of calls that take literals.
 
 require "neap.stream" -- the methods of streams that are written in Lua
 
@@ -62,6 +62,7 @@ local nameless = {
   ["unix-seqpacket"] = true,
   raw = true,
   icmp = true,
+  packet = true,
   fd = true,
   systemd = true,
   mem = true,
@@ -76,8 +77,24 @@ local function has_name(addr)
   return host ~= nil and not host:find "^[%d.]+$"
 end
 
+-- icmp: with a name -> icmp: with literals.
+local function pinged(what, addr, opts)
+  local list, message, code = connecting.resolve(addr:match "^icmp:(.*)$", opts)
+  if not list then return nil, what .. " " .. message:gsub("^resolve ", ""), code end
+  for i, ip in ipairs(list) do
+    list[i] = "icmp:" .. (ip:find(":", 1, true) and "[" .. ip .. "]" or ip)
+  end
+  return list
+end
+
+local function is_pinged(addr)
+  local host = type(addr) == "string" and addr:match "^icmp:([^%[].*)$"
+  return host and not host:find "^[%d.]+$"
+end
+
 -- An address with a name -> literals; others as they are.
 local function literals(what, addr, opts)
+  if is_pinged(addr) then return pinged(what, addr, opts) end
   if type(addr) ~= "string" or not has_name(addr) then return { addr } end
   local list, message, code = connecting.resolve(addr, opts)
   if list then return list end
@@ -136,11 +153,22 @@ end)
 ---@class neap.net.datagram_options
 ---@field connect? neap.address the peer; send then needs no address, and only its messages come
 ---@field info? boolean what recv's `info` tells is noted from the first message on
+---@field errors? boolean IP: what ICMP says of messages is told by recv_error, not by recv and send
+---@field filter? integer[][] classic BPF: instructions {code, jt, jf, k}, at most 4096
+---@field family? "inet"|"inet6" of raw:; by the protocol
+---@field promiscuous? boolean of packet:, frames to other hosts too
 ---@field mode? integer permissions of an AF_UNIX path
 ---@field timeout? number default of each wait, seconds; none
 ---@field broadcast? boolean any socket option (see stream:option)
 
---- A datagram socket: udp://, unix-dgram:, raw:, fd:; bound to `addr`, unbound when that is nil.
+--- A datagram socket: udp://, unix-dgram:, fd:; bound to `addr`, unbound when that is nil.
+--
+-- `icmp:` (IPv4) and `icmp:[::]` are ping sockets, which need no privilege where the system allows
+-- them (net.ipv4.ping_group_range): echo requests go out, their replies come back, without IP
+-- header; the kernel fills in identifier and checksum. `raw:icmp`, `raw:47` receive all packets of
+-- a protocol, those of IPv4 with their header, and send to `raw:10.0.0.1`. `packet:eth0` captures
+-- whole frames of an interface, `packet:` of all; nothing can be sent. The last two need
+-- CAP_NET_RAW (EPERM says so). Codes also: ENODEV (no such interface), EINVAL (address, filter).
 ---@param addr? neap.address
 ---@param opts? neap.net.datagram_options
 ---@return neap.datagram|nil socket
@@ -150,10 +178,10 @@ net.datagram = face(function(addr, opts)
   local list, message, code = literals("datagram", addr)
   if not list then return nil, message, code end
   local peer = type(opts) == "table" and opts.connect
-  if type(peer) == "string" and has_name(peer) then
+  if is_pinged(peer) or type(peer) == "string" and has_name(peer) then
     local peers
     local family = list[1] and list[1]:find "^udp://%d" and "inet" or nil
-    if not peer:find "://" then peer = "udp://" .. peer end
+    if not peer:find "://" and not is_pinged(peer) then peer = "udp://" .. peer end
     peers, message, code = literals("datagram", peer, { family = family })
     if not peers then return nil, message, code end
     local copy = {}
@@ -166,6 +194,12 @@ end)
 
 -- send(msg, "udp://name:port"): the first address of the name that the socket can send to.
 datagrams.resolver(function(destination, opts, family)
+  if is_pinged(destination) then
+    local all, why, bad = pinged("send to", destination, { timeout = opts and opts.timeout,
+      family = family })
+    if all then return all[1] end
+    return nil, why, bad
+  end
   if not destination:find "://" then destination = "udp://" .. destination end
   local limits = { timeout = opts and opts.timeout, family = family }
   local list, message, code = connecting.resolve(destination, limits)
