@@ -33,8 +33,7 @@ static int change(lua_State *L, const char *verb, change_fn *f) {
   if (sourced) {
     lua_getfield(L, 3, "source");
     r = np_dgram_parse_host(L, -1, &source);
-    if (r < 0)
-      return failed(L, r, verb, lua_pushfstring(L, ": source %s", lua_tostring(L, -1)));
+    if (r < 0) return failed(L, r, verb, lua_pushfstring(L, ": source %s", lua_tostring(L, -1)));
   }
   /* a scope names the interface as well */
   if (ifindex == 0 && group.ss.ss_family == AF_INET6)
@@ -52,6 +51,6 @@ static int change(lua_State *L, const char *verb, change_fn *f) {
  * interface), EADDRINUSE (joined already), ENOBUFS (more than the system allows). */
 int np_dgram_f_join(lua_State *L) { return change(L, "join", np_multicast_join); }
 
-/* socket:leave(group [, opts]) -> true, or nil, message, code. As it was joined; "EADDRNOTAVAIL": it
- * was not. Closing leaves by itself. */
+/* socket:leave(group [, opts]) -> true, or nil, message, code. As it was joined; "EADDRNOTAVAIL":
+ * it was not. Closing leaves by itself. */
 int np_dgram_f_leave(lua_State *L) { return change(L, "leave", np_multicast_leave); }

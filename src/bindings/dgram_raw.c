@@ -1,5 +1,5 @@
-/* What datagram() needs for sockets below UDP: filters from tables, captures, and what to do when the
- * system does not let us. */
+/* What datagram() needs for sockets below UDP: filters from tables, captures, and what to do when
+ * the system does not let us. */
 #include <netinet/in.h>
 
 #include "bindings/dgram_impl.h"
@@ -13,8 +13,9 @@ static lua_Integer field(lua_State *L, int arg, lua_Integer at, int i, lua_Integ
   lua_rawgeti(L, -1, i);
   lua_Integer v = lua_tointegerx(L, -1, &is_int);
   if (lua_type(L, -1) != LUA_TNUMBER || !is_int || v < 0 || v > max)
-    luaL_argerror(L, arg, lua_pushfstring(L, "filter[%d][%d]: an integer from 0 to %I expected; %s",
-                                          (int)at, i, max, fields));
+    luaL_argerror(L, arg,
+                  lua_pushfstring(L, "filter[%d][%d]: an integer from 0 to %I expected; %s",
+                                  (int)at, i, max, fields));
   lua_pop(L, 1);
   return v;
 }
@@ -46,7 +47,7 @@ const char *np_dgram_advice(np_scheme scheme, int code) {
     return "not permitted: this group may not ping "
            "(sysctl -w net.ipv4.ping_group_range='0 2147483647', ip(7) and icmp(7))";
   if (refused && (scheme == NP_RAW || scheme == NP_PACKET))
-    return "not permitted: needs CAP_NET_RAW (as root, or setcap cap_net_raw+ep on the neap binary)";
+    return "not permitted: needs CAP_NET_RAW (be root, or setcap cap_net_raw+ep neap)";
   return NULL;
 }
 
