@@ -1,7 +1,7 @@
 """What the raw results say: medians over undisturbed slices, ratios to the reference, tables."""
 import json, os, statistics
 
-from workloads import LOWER, MREF, REF, W
+from workloads import IDLE, LOWER, MREF, REF, W
 
 ENV = os.environ
 
@@ -66,6 +66,11 @@ def summary(workload, recs, base):
         return dict(
             m=med(v), lo=min(v), hi=max(v), n=len(v), ops=med([r.get('ops_s') for r in recs])
         )
+    if workload == 'workers':
+        ok = [r for r in recs if r['cores_one'] > 0.9 and r['cores_two'] > 1.7] or recs
+        v = [r['two'] / r['one'] for r in ok]
+        more = {k: med([r[k] for r in ok]) for k in ('two', 'cores_one', 'cores_two')}
+        return dict(m=med(v), lo=min(v), hi=max(v), n=len(v), **more)
     sl = [s for r in recs for s in r['slices']]
     per = 'srv_us_mb' if unit == 'MB' else 'srv_us_op'
     rate = 'mb_s' if unit == 'MB' else 'ops_s'
@@ -86,12 +91,25 @@ def summary(workload, recs, base):
         su=med([s['srv_util'] for s in sel]),
         cu=med([s['cli_util'] for s in sel]),
     )
-    if workload == 'idle' and 'held_p50_us' in recs[0]:
+    if workload in IDLE and 'held_p50_us' in recs[0]:
         d['held_p50'] = med([r['held_p50_us'] / r['empty_p50_us'] for r in recs])
         d['held_p99'] = med([r['held_p99_us'] - r['empty_p99_us'] for r in recs])
-    if workload == 'idle':
-        d['rss'] = med([r['rss_b_conn'] for r in recs])
+    if workload in IDLE:
+        for name, field in (('rss', 'rss_b_conn'), ('first', 'first_us'), ('last', 'last_us')):
+            d[name] = med([r.get(field) for r in recs])
+        d['idle'] = recs[0]['idle']
     return d
+
+
+def scale_table(rows, out):
+    out += [
+        '| peer | x | range | requests/s | cores used | by one |',
+        '|---|---:|---:|---:|---:|---:|',
+    ]
+    for p, d in rows:
+        c = (p, d['m'], d['lo'], d['hi'], fmt(d['two']), d['cores_two'], d['cores_one'])
+        out.append('| %s | %.2f | %.2f-%.2f | %s | %.2f | %.2f |' % c)
+    return '\n'.join(out)
 
 
 def table(workload, res, base):
@@ -100,6 +118,8 @@ def table(workload, res, base):
     rows = [(p, summary(workload, r, base)) for p, r in res.items()]
     ref = dict(rows).get(MREF if ismicro else REF)
     out = ['', '### %s - %s' % (workload, what), '']
+    if workload == 'workers':
+        return scale_table(rows, out)
     if ismicro:
         rows.sort(key=lambda x: x[1]['m'], reverse=workload not in LOWER)
         slp = workload == 'micro-sleepers'
@@ -122,12 +142,16 @@ def table(workload, res, base):
                 )
             )
         return '\n'.join(out)
-    idle = workload == 'idle'
+    idle = workload in IDLE
     rows.sort(key=lambda x: x[1]['rss'] if idle else x[1]['cost'] or 1e9)
     u = 'req' if idle else unit
     head = (
         ['peer']
-        + (['B/connection', 'p50 x empty', 'p99 - empty us'] if idle else [])
+        + (
+            ['idle', 'B/connection', 'p50 x empty', 'p99 - empty us', 'accept us', 'at the end']
+            if idle
+            else []
+        )
         + [
             '%s per CPU s' % u,
             'x ' + REF,
@@ -146,7 +170,8 @@ def table(workload, res, base):
         if not d['cost']:
             continue
         held = ['%.2f' % d['held_p50'], '%+.0f' % d['held_p99']] if 'held_p50' in d else ['-', '-']
-        c = [p] + ([fmt(d['rss'])] + held if idle else [])
+        accept = [fmt(d.get('first')), fmt(d.get('last'))]
+        c = [p] + (['%d' % d['idle'], fmt(d['rss'])] + held + accept if idle else [])
         c += [
             fmt(d['m']),
             '%.2f' % (ref['cost'] / d['cost']) if ref else '-',

@@ -2,9 +2,9 @@
 
 A server is stopped (SIGSTOP) except while the load generator visits it, so all peers of a workload
 live at the same time and drift of the machine hits them alike.  Knows nothing of results."""
-import json, os, re, signal, statistics, subprocess, tempfile, time
+import json, os, re, resource, signal, statistics, subprocess, tempfile, time
 
-from workloads import W
+from workloads import IDLE, W
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ENV = os.environ
@@ -49,7 +49,7 @@ class Unsupported(Exception):
 class Server:
     port = 20100
 
-    def __init__(self, peer, mode, unix, workload, tmp):
+    def __init__(self, peer, mode, unix, workload, tmp, cores=SRV_CORE, **more):
         self.dir, self.peer, self.mode = os.path.join(HERE, 'peers', peer), peer, mode
         run = os.path.join(self.dir, 'run')
         if not os.path.exists(run):
@@ -66,10 +66,11 @@ class Server:
             BENCH_WORKLOAD=workload,
             BENCH_CERT=tmp + '/cert.pem',
             BENCH_KEY=tmp + '/key.pem',
+            **more
         )
         self.log = open(os.path.join(tmp, peer + '.log'), 'w+')
         self.p = subprocess.Popen(
-            ['taskset', '-c', SRV_CORE, run, mode, self.addr, self.up],
+            ['taskset', '-c', cores, run, mode, self.addr, self.up],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=self.log,
@@ -205,12 +206,24 @@ def wrk(srv):
     )
 
 
+def held_idle():
+    """How many connections c100k holds: 100 000 if the limit of open files, which children inherit,
+    is as high or can be raised, else what it allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 110000:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, 110000))
+        except (ValueError, OSError):
+            return hard - 1000
+    return 100000
+
+
 def visit(workload, srv, rnd):
     args = W[workload][1].split()
     if args[0] == 'wrk':
         return wrk(srv)
-    warm = '0.8' if rnd == 0 or workload == 'idle' else '0.08'
-    cmd = ['taskset', '-c', LG_CORE, LG] + [a.format(up=srv.up) for a in args]
+    warm = '0.8' if rnd == 0 or workload in IDLE else '0.08'
+    cmd = ['taskset', '-c', LG_CORE, LG] + [a.format(up=srv.up, idle=held_idle()) for a in args]
     cmd += [
         '-r',
         SLICES,
@@ -231,6 +244,50 @@ def visit(workload, srv, rnd):
             p.stderr.strip()[-300:] + (' | server: ' + srv.output() if srv.output() else '')
         )
     return json.loads(p.stdout)
+
+
+def both_idle(patience=10):
+    """Waits until both cores had nothing to do for a tenth of a second, at most so many seconds."""
+
+    def idle():
+        rows = [l.split() for l in open('/proc/stat') if re.match(r'cpu\d', l)]
+        return sum(int(r[4]) for r in rows if r[0][3:] in (SRV_CORE, LG_CORE))
+
+    end = time.time() + patience
+    while time.time() < end:
+        before, t = idle(), time.time()
+        time.sleep(0.1)
+        if idle() - before > 1.8 * (time.time() - t) * os.sysconf('SC_CLK_TCK'):
+            return
+
+
+def scale_up(workload, peer, tmp):
+    """One worker and two on the same two cores, in alternating slices; the load generator takes a
+    few per cent of either.  Wall clock: other work on the machine falsifies the ratio, so what the
+    servers got of the cores is kept beside it."""
+    live = []
+    try:
+        for n in ('1', '2'):
+            both = SRV_CORE + ',' + LG_CORE
+            live.append(Server(peer, W[workload][0], 0, workload, tmp, cores=both, WORKERS=n))
+            live[-1].pause()
+        for rnd in range(ROUNDS):
+            rec = {}
+            for s, name in zip(live, ('one', 'two')):
+                both_idle()
+                s.resume()
+                cmd = [LG] + W[workload][1].split() + ['-d', '0.3', '-w', '0.05']
+                cmd += ['-k', ','.join(map(str, s.pids)), s.addr]
+                p = subprocess.run(cmd, capture_output=True, text=True, timeout=30)
+                if p.returncode:
+                    raise RuntimeError(p.stderr.strip()[-300:])
+                r = json.loads(p.stdout)
+                s.pause()
+                rec[name], rec['cores_' + name] = r['ops_s'], r['srv_util']
+            yield rnd, rec
+    finally:
+        for s in live:
+            s.stop()
 
 
 def micro(workload, peer):

@@ -110,6 +110,21 @@ W = {
         'B/conn',
         '10 000 idle connections after one echo each, and 10 active ones before and among them',
     ),
+    'c100k': (
+        'echo',
+        'idle -i {idle} -c 10 -s 64',
+        0,
+        'B/conn',
+        '100 000 idle connections from 32 addresses after one echo each (fewer if the limit of open '
+        'files cannot be raised), and 10 active ones',
+    ),
+    'workers': (
+        'burn',
+        'echo -c 16 -s 64',
+        0,
+        'x',
+        'a handler that computes: requests per wall second of two worker processes against one',
+    ),
     'stream': ('sink', 'stream -c 4 -s 131072', 0, 'MB', 'bulk into the server, 4 connections'),
     'stream-unix': ('sink', 'stream -c 4 -s 131072', 1, 'MB', 'bulk into the server, AF_UNIX'),
     'proxy': (
@@ -154,4 +169,5 @@ for t, u, what in (
     ('pingpong', 'round trips/s', 'two tasks, two one slot channels'),
 ):
     W['micro-' + t] = ('micro', t, 0, u, what)
-LOWER = {'idle', 'micro-mem'}
+IDLE = {'idle', 'c100k'}  # memory, and latency among idle connections
+LOWER = IDLE | {'micro-mem'}

@@ -7,7 +7,8 @@
  *       resp     same, RESP GET/SET against a redis like server
  *       connect  connect, echo once, close
  *       idle     open -i connections, echo once on each, report RSS per
- *                connection, then echo on -c more connections among them
+ *                connection and the server's CPU time for each of the first and
+ *                of the last tenth, then echo on -c more connections among them
  *       stream   write only; with -u the bytes are counted at our own upstream
  *       udp      datagram ping-pong
  *       fdsend   send SCM_RIGHTS messages to a peer that receives and closes
@@ -790,8 +791,12 @@ static int run_idle(void) {
   double r0 = srv_rss();
   uint64_t t0 = now_ns();
   conn *cs = calloc((size_t)O.idle, sizeof *cs);
-  int done = 0, failed = 0;
+  int done = 0, failed = 0, tenth = O.idle / 640 * 64; /* whole batches */
+  int late = O.idle / 64 * 64 - tenth;
+  double first = srv_cpu(), last = 0;
   for (int i = 0; i < O.idle; i++) {
+    if (tenth && i == tenth) first = (srv_cpu() - first) / tenth;
+    if (i == late) last = srv_cpu();
     conn *c = &cs[i];
     c->fd = dial_wait(&O.addr, O.addr.family == AF_INET ? 1 + i % O.srcips : 0);
     c->ts = calloc(1, sizeof *c->ts);
@@ -809,14 +814,16 @@ static int run_idle(void) {
     }
   }
   double open_s = 1e-9 * (double)(now_ns() - t0);
+  last = (srv_cpu() - last) / (O.idle - late);
   settle();
   double r1 = srv_rss();
   idle_active(&a50, &a99);
   snprintf(extra, sizeof extra,
            "\"empty_p50_us\":%.2f,\"empty_p99_us\":%.2f,\"held_p50_us\":%.2f,\"held_p99_us\":%.2f,"
            "\"idle\":%d,\"failed\":%d,\"rss_base_mb\":%.2f,\"rss_idle_mb\":%.2f,\"rss_b_conn\":%."
-           "0f,\"open_s\":%.2f",
-           e50, e99, a50, a99, O.idle, failed, 1e-6 * r0, 1e-6 * r1, (r1 - r0) / O.idle, open_s);
+           "0f,\"open_s\":%.2f,\"first_us\":%.2f,\"last_us\":%.2f",
+           e50, e99, a50, a99, O.idle, failed, 1e-6 * r0, 1e-6 * r1, (r1 - r0) / O.idle, open_s,
+           tenth ? 1e6 * first : 0, tenth ? 1e6 * last : 0);
   print_result(extra);
   return 0;
 }
