@@ -180,19 +180,25 @@ static int accept_failed(lua_State *L, listener *l, int code, lua_KContext ctx) 
   return np_fail_code(L, code, &l->streak, "accept on %s", addr);
 }
 
-/* Stack: the listener, the deadline.  Past the deadline the kernel is asked once more, so a timeout
- * of 0 polls. */
+/* Opens the stream that was made for it at index 3, or pushes what else comes. */
+static int open_accepted(lua_State *L, listener *l, const np_accepted *a) {
+  if (np_unlikely(a->mem || l->socks[a->which].records)) return push_accepted(L, l, a);
+  return np_open_socket_stream(L, 3, a->fd, &l->socks[a->which].kind, &a->peer);
+}
+
+/* Stack: the listener, the deadline, a closed stream.  Past the deadline the kernel is asked once
+ * more, so a timeout of 0 polls. */
 static int k_accept(lua_State *L, int status, lua_KContext ctx) {
   (void)status;
   listener *l = lua_touserdata(L, 1);
   int woken = np_woken(L);
   np_accepted a;
-  lua_settop(L, 2);
+  lua_settop(L, 3);
   if (!l->core) return accept_failed(L, l, NP_ECLOSED, ctx);
   if (woken < 0 && woken != -ETIMEDOUT) return accept_failed(L, l, woken, ctx);
   int r = np_listener_accept(l->core, woken < 0, &a);
   if (r == 0) {
-    r = push_accepted(L, l, &a);
+    r = open_accepted(L, l, &a);
     if (r == 0) l->streak = 0;
     if (r == 0) return 1;
     if (l->core && np_listener_refused(l->core, r)) r = -EAGAIN;
@@ -207,10 +213,12 @@ static int k_accept(lua_State *L, int status, lua_KContext ctx) {
   return accept_failed(L, l, r == -EAGAIN ? woken : r, ctx);
 }
 
-static int start_accept(lua_State *L, uint64_t deadline, lua_KContext ctx) {
+/* `origin`: as np_push_closed_stream. */
+static int start_accept(lua_State *L, uint64_t deadline, int origin, lua_KContext ctx) {
   np_op_begin(L, "accept");
   lua_settop(L, 1);
   lua_pushinteger(L, (lua_Integer)deadline);
+  np_push_closed_stream(L, origin);
   if (np_slice_over(L)) return np_give_way(L, ctx, k_accept);
   return k_accept(L, LUA_OK, ctx);
 }
@@ -228,16 +236,16 @@ static uint64_t accept_deadline(lua_State *L, int idx) {
  * the kernel once. */
 static int f_accept(lua_State *L) {
   check(L);
-  return start_accept(L, accept_deadline(L, 2), ACCEPT);
+  return start_accept(L, accept_deadline(L, 2), 0, ACCEPT);
 }
 
-/* The iterator's step; upvalue: the options table or nil. The control variable at index 2 is the
- * previous connection. */
+/* The iterator's step; upvalues: the options table or nil, the line that made it. The control
+ * variable at index 2 is the previous connection. */
 static int f_next(lua_State *L) {
   check(L);
   lua_settop(L, 1);
   lua_pushvalue(L, lua_upvalueindex(1));
-  return start_accept(L, accept_deadline(L, 2), ITERATE);
+  return start_accept(L, accept_deadline(L, 2), lua_upvalueindex(2), ITERATE);
 }
 
 /* for conn in listener:accepts([{timeout = seconds per connection}]): ends when our side closes the
@@ -246,7 +254,8 @@ static int f_accepts(lua_State *L) {
   check(L);
   accept_deadline(L, 2);
   lua_settop(L, 2);
-  lua_pushcclosure(L, f_next, 1);
+  np_origin_push(L); /* once, not for each connection: 1350 instructions where a server serves */
+  lua_pushcclosure(L, f_next, 2);
   lua_insert(L, 1);
   return 2;
 }

@@ -9,16 +9,21 @@
 #include "core/base.h"
 
 /* Lines of C and of the standard library are passed over: they forgot nothing. */
-void np_origin_set(lua_State *L, int idx, int n) {
+void np_origin_push(lua_State *L) {
   lua_Debug ar;
-  idx = lua_absindex(L, idx);
   for (int level = 0; lua_getstack(L, level, &ar); level++) {
     lua_getinfo(L, "Sl", &ar);
     if (ar.currentline < 0 || strstr(ar.source, "lua/stdlib/")) continue;
     lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
-    lua_setiuservalue(L, idx, n);
     return;
   }
+  lua_pushnil(L);
+}
+
+void np_origin_set(lua_State *L, int idx, int n) {
+  idx = lua_absindex(L, idx);
+  np_origin_push(L);
+  lua_setiuservalue(L, idx, n);
 }
 
 void np_origin_warn(lua_State *L, int idx, int n, const char *what) {

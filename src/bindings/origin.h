@@ -7,6 +7,9 @@
 /* Remembers the innermost Lua line in user value `n` of the object at idx. */
 void np_origin_set(lua_State *L, int idx, int n);
 
+/* Pushes that line as text, or nil: for an object that is made later, or many. */
+void np_origin_push(lua_State *L);
+
 /* Warns: "neap: <what> was collected without close (made at file:line)". Raises nothing. */
 void np_origin_warn(lua_State *L, int idx, int n, const char *what);
 

@@ -31,19 +31,23 @@ void np_stream_on_event(void *owner, int what) {
 
 /* ---- making ---- */
 
-static stream *new_closed(lua_State *L) {
+static stream *new_closed(lua_State *L, int origin) {
   stream *u = np_new_object(L, &np_stream_type, sizeof *u, 1);
   np_node_init(&u->turns);
   np_node_init(&u->flushers);
   u->timeout_ns = NP_NEVER;
   u->line_max = NP_LINE_MAX;
   u->read_max = NP_READ_MAX;
-  np_origin_set(L, -1, UV_ORIGIN);
+  if (origin) lua_pushvalue(L, origin);
+  else np_origin_push(L);
+  lua_setiuservalue(L, -2, UV_ORIGIN);
   return u;
 }
 
+void np_push_closed_stream(lua_State *L, int origin) { new_closed(L, origin); }
+
 static int p_new(lua_State *L) {
-  new_closed(L);
+  new_closed(L, 0);
   return 1;
 }
 
@@ -60,8 +64,13 @@ static stream *try_new(lua_State *L) {
 
 static int open_over(lua_State *L, stream *u, np_transport *t) {
   int r = np_stream_new(np_loop_of(L), t, &u->s);
+  if (r == 0) np_stream_own(u->s, np_stream_on_event, u);
+  return r;
+}
+
+/* What was made for it is dropped. */
+static int pushed(lua_State *L, int r) {
   if (r < 0) lua_pop(L, 1);
-  else np_stream_own(u->s, np_stream_on_event, u);
   return r;
 }
 
@@ -72,26 +81,27 @@ static void close_fd(int fd) {
 
 int np_push_transport_stream(lua_State *L, np_transport *t) {
   stream *u = try_new(L);
-  if (u) return open_over(L, u, t);
+  if (u) return pushed(L, open_over(L, u, t));
   t->ops->close(t, true);
   return lua_error(L);
 }
 
-int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind, const np_sockaddr *peer) {
-  stream *u = try_new(L);
-  if (!u) {
-    close_fd(fd);
-    return lua_error(L);
-  }
+int np_open_socket_stream(lua_State *L, int idx, int fd, const np_fdkind *kind,
+                          const np_sockaddr *peer) {
+  stream *u = lua_touserdata(L, idx);
+  np_transport *t;
   if (peer && peer->ss.ss_family != AF_UNIX && peer->len <= sizeof u->peer) {
     memcpy(&u->peer, &peer->ss, peer->len);
     u->peer_len = (uint8_t)peer->len;
   }
-  np_transport *t;
   int r = np_transport_fd(np_loop_of(L), fd, kind, &t);
-  if (r == 0) return open_over(L, u, t);
-  lua_pop(L, 1);
-  return r;
+  return r < 0 ? r : open_over(L, u, t);
+}
+
+int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind, const np_sockaddr *peer) {
+  if (try_new(L)) return pushed(L, np_open_socket_stream(L, -1, fd, kind, peer));
+  close_fd(fd);
+  return lua_error(L);
 }
 
 int np_push_fd_stream(lua_State *L, int fd) {

@@ -16,6 +16,13 @@ int np_push_fd_stream(lua_State *L, int fd);
  * be NULL) is who was accepted: the kernel has forgotten that after a reset. */
 int np_push_socket_stream(lua_State *L, int fd, const np_fdkind *kind, const np_sockaddr *peer);
 
+/* The same in two steps: the object is made before the descriptor is, so that nothing can be lost
+ * between them, without a protected call.  `origin`: the index of what np_origin_push pushed; 0: it
+ * is the line that runs.  Opening raises nothing; on failure the stream stays closed. */
+void np_push_closed_stream(lua_State *L, int origin);
+int np_open_socket_stream(lua_State *L, int idx, int fd, const np_fdkind *kind,
+                          const np_sockaddr *peer);
+
 /* The same for a transport. */
 int np_push_transport_stream(lua_State *L, np_transport *t);
 

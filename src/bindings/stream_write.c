@@ -80,20 +80,20 @@ static int k_written(lua_State *L, int status, lua_KContext by) {
   return wait_as_writer(L, u, where(u, &write_wait, &write_wait_inside), by, k_written);
 }
 
+static int queue_pieces(lua_State *L, stream *u, const struct iovec *iov, int n, lua_KContext by) {
+  int r = np_stream_write(u->s, iov, n);
+  if (r <= 0) return written(L, u, r, "write");
+  return wait_as_writer(L, u, where(u, &write_wait, &write_wait_inside), by, k_written);
+}
+
 /* Writes the strings at 2..top; the caller has the turn. */
 static int write_now(lua_State *L, stream *u, lua_KContext by) {
   int n = lua_gettop(L) - 1;
   struct iovec few[PIECES_MAX];
   struct iovec *iov = n <= PIECES_MAX ? few : lua_newuserdatauv(L, (size_t)n * sizeof *iov, 0);
-  for (int i = 0; i < n; i++) {
-    size_t len;
-    iov[i].iov_base = (void *)lua_tolstring(L, i + 2, &len);
-    iov[i].iov_len = len;
-  }
+  for (int i = 0; i < n; i++) iov[i].iov_base = (void *)lua_tolstring(L, i + 2, &iov[i].iov_len);
   if (np_unlikely(!u->s)) return np_stream_failed(L, u, NP_ECLOSED, "write"); /* by a finalizer */
-  int r = np_stream_write(u->s, iov, n);
-  if (r <= 0) return written(L, u, r, "write");
-  return wait_as_writer(L, u, where(u, &write_wait, &write_wait_inside), by, k_written);
+  return queue_pieces(L, u, iov, n, by);
 }
 
 static bool must_queue(const stream *u) { return u->writer || np_node_linked(&u->turns); }
@@ -112,13 +112,16 @@ static int k_turn(lua_State *L, int status, lua_KContext by) {
   return write_now(L, u, by);
 }
 
-static void check_pieces(lua_State *L) {
-  int top = lua_gettop(L);
-  for (int i = 2; i <= top; i++) {
-    if (np_likely(lua_type(L, i) == LUA_TSTRING)) continue;
-    if (lua_type(L, i) != LUA_TNUMBER) luaL_typeerror(L, i, "string or number");
-    lua_tolstring(L, i, NULL);
+/* The strings and numbers at 2..top, of which the first PIECES_MAX go to iov; raises for anything
+ * else. */
+static int check_pieces(lua_State *L, struct iovec iov[PIECES_MAX]) {
+  int n = lua_gettop(L) - 1;
+  for (int i = 0; i < n; i++) {
+    struct iovec *v = &iov[np_min((size_t)i, PIECES_MAX - 1)];
+    v->iov_base = (void *)lua_tolstring(L, i + 2, &v->iov_len);
+    if (np_unlikely(!v->iov_base)) luaL_typeerror(L, i + 2, "string or number");
   }
+  return n;
 }
 
 static stream *writer(lua_State *L) {
@@ -132,9 +135,12 @@ static stream *writer(lua_State *L) {
  * wait breaks the stream. */
 int np_f_write(lua_State *L) {
   stream *u = writer(L);
+  struct iovec iov[PIECES_MAX];
   uint64_t by = lua_istable(L, -1) ? np_stream_take_options(L, u) : NP_BY_DEFAULT;
-  check_pieces(L);
+  int n = check_pieces(L, iov);
   np_op_begin(L, "write");
+  if (np_likely(n <= PIECES_MAX && u->s && !must_queue(u)))
+    return queue_pieces(L, u, iov, n, (lua_KContext)by);
   return k_turn(L, LUA_OK, (lua_KContext)by);
 }
 

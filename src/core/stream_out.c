@@ -156,6 +156,21 @@ static int copy_all(np_stream *s, const struct iovec *iov, int at, int n) {
   return r;
 }
 
+/* The usual write: few bytes that fit the last chunk, or the first one. */
+static int copy_few(np_stream *s, const struct iovec *iov, int n, size_t total) {
+  if (total == 0) return 0;
+  np_chunk *c = s->out ? s->out_last : total <= NP_CHUNK_MIN ? new_chunk(s, NP_CHUNK_MIN) : NULL;
+  if (!c || c->len + total > c->cap) return copy_all(s, iov, 0, n);
+  char *to = c->data + c->len;
+  for (int i = 0; i < n; i++) {
+    memcpy(to, iov[i].iov_base, iov[i].iov_len);
+    to += iov[i].iov_len;
+  }
+  c->len += total;
+  s->out_len += total;
+  return 0;
+}
+
 static void finish(np_stream *s) {
   if (!s->fin || s->fin_sent || s->werror) return;
   int r = s->t->ops->finish ? s->t->ops->finish(s->t) : 0;
@@ -230,7 +245,7 @@ int np_stream_write(np_stream *s, const struct iovec *iov, int n) {
   if (total >= NP_WRITE_DIRECT) {
     r = write_direct(s, iov, n);
   } else {
-    r = copy_all(s, iov, 0, n);
+    r = copy_few(s, iov, n, total);
     if (r < 0) write_failed(s, r); /* part of it may be queued: nobody could know */
     else if (s->out_len > NP_WRITE_HIGH) np_stream_push_out(s, true);
     else np_later_add(s->obj.loop, &s->flush);

@@ -56,7 +56,15 @@ local function connection_ended(self, conn, err, traceback)
   end
   conn:close()
   self.connections = self.connections - 1
-  self.changed:set()
+  if self.watchers > 0 then self.changed:set() end
+end
+
+-- Waits until a connection has ended.
+local function wait_for_end(self, options)
+  self.watchers = self.watchers + 1
+  self.changed:clear()
+  self.changed:wait(options)
+  self.watchers = self.watchers - 1
 end
 
 local function accept_all(self, g)
@@ -66,10 +74,7 @@ local function accept_all(self, g)
     self.connections = self.connections + 1
     self.total = self.total + 1
     g:connection(self.handler, conn)
-    while self.connections >= self.max_connections do
-      self.changed:clear()
-      self.changed:wait()
-    end
+    while self.connections >= self.max_connections do wait_for_end(self) end
   end
 end
 
@@ -78,7 +83,9 @@ local function run(self)
   local _ <close> = self.owned and self.listener or nil
   if self.stopped then return end
   groups.group(function(g)
-    g:on_connection_end(function(...) connection_ended(self, ...) end)
+    g:on_connection_end(function(conn, err, traceback)
+      return connection_ended(self, conn, err, traceback)
+    end)
     self.group = g
     self.acceptor = g:spawn(accept_all, self, g)
   end)
@@ -111,8 +118,7 @@ function server:stop(grace)
   local deadline = tasks.now() + (grace or GRACE_S)
   local left = others(self)
   while #left > 0 and tasks.now() < deadline do
-    self.changed:clear()
-    self.changed:wait { timeout = deadline - tasks.now() }
+    wait_for_end(self, { timeout = deadline - tasks.now() })
     left = others(self)
   end
   for _, task in ipairs(left) do task:cancel "server stopped" end
@@ -203,7 +209,7 @@ local function serve(addr, opts, handler)
   local self = setmetatable({
     listener = listener, owned = owned, handler = handler,
     address = listener.address, addresses = listener.addresses,
-    connections = 0, total = 0, stopped = false, changed = event(),
+    connections = 0, total = 0, stopped = false, changed = event(), watchers = 0,
     max_connections = opts.max_connections or MAX_CONNECTIONS, timeout = timeout,
     line_max = opts.line_max, log = opts.log or to_stderr,
   }, server)
