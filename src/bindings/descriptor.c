@@ -69,8 +69,7 @@ static int list_close(lua_State *L) {
   return 0;
 }
 
-static int p_new_list(lua_State *L) {
-  int n = (int)luaL_checkinteger(L, 1);
+void np_push_closed_descriptors(lua_State *L, int n) {
   lua_createtable(L, n, 0);
   for (int i = 1; i <= n; i++) {
     new_descriptor(L);
@@ -81,6 +80,18 @@ static int p_new_list(lua_State *L) {
     lua_setfield(L, -2, "__close");
   }
   lua_setmetatable(L, -2);
+}
+
+void np_open_descriptors(lua_State *L, const int *fds, int n) {
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, -1, i + 1);
+    ((descriptor *)lua_touserdata(L, -1))->fd = fds[i];
+    lua_pop(L, 1);
+  }
+}
+
+static int p_new_list(lua_State *L) {
+  np_push_closed_descriptors(L, (int)lua_tointeger(L, 1));
   return 1;
 }
 
@@ -99,11 +110,7 @@ void np_push_descriptors(lua_State *L, const int *fds, int n) {
     close_all(fds, n);
     lua_error(L);
   }
-  for (int i = 0; i < n; i++) {
-    lua_rawgeti(L, -1, i + 1);
-    ((descriptor *)lua_touserdata(L, -1))->fd = fds[i];
-    lua_pop(L, 1);
-  }
+  np_open_descriptors(L, fds, n);
 }
 
 /* ---- what is it? ---- */
@@ -183,6 +190,20 @@ static int p_get_fd(lua_State *L) {
   return 1;
 }
 
+/* np_get_fd of the value on top, which is popped; -1 where that raises. */
+static int try_get_fd(lua_State *L) {
+  const descriptor *d = np_test_object(L, -1, &descriptor_type);
+  np_stream *s = d ? NULL : np_test_stream(L, -1);
+  int fd = d ? d->fd : s ? np_stream_pass_fd(s) : -1;
+  if (!d && !s) { /* rarer ones may raise: 350 instructions more */
+    lua_pushcfunction(L, p_get_fd);
+    lua_insert(L, -2);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK) fd = (int)lua_tointeger(L, -1);
+  }
+  lua_pop(L, 1);
+  return fd;
+}
+
 int np_gather_fds(lua_State *L, int idx, int arg, int fds[NP_FDS_MAX]) {
   idx = lua_absindex(L, idx);
   luaL_argcheck(L, lua_istable(L, idx), arg, "option 'fds': a list of descriptors expected");
@@ -192,13 +213,11 @@ int np_gather_fds(lua_State *L, int idx, int arg, int fds[NP_FDS_MAX]) {
                   lua_pushfstring(L, "option 'fds': %I descriptors, the kernel's limit is %d",
                                   (LUAI_UACINT)n, (int)NP_FDS_MAX));
   for (int i = 0; i < (int)n; i++) {
-    lua_pushcfunction(L, p_get_fd);
     lua_geti(L, idx, i + 1);
-    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+    fds[i] = try_get_fd(L);
+    if (fds[i] < 0)
       luaL_argerror(L, arg,
                     lua_pushfstring(L, "option 'fds', item %d is not an open descriptor", i + 1));
-    fds[i] = (int)lua_tointeger(L, -1);
-    lua_pop(L, 1);
   }
   return (int)n;
 }

@@ -14,6 +14,11 @@ void np_push_descriptor(lua_State *L, int fd);
  * raises. */
 void np_push_descriptors(lua_State *L, const int *fds, int n);
 
+/* The same in two steps, for who can make the objects before it takes the descriptors: the list of
+ * n closed ones, and, with that on top, their opening, which raises nothing. */
+void np_push_closed_descriptors(lua_State *L, int n);
+void np_open_descriptors(lua_State *L, const int *fds, int n);
+
 /* Pushes what the kernel says fd is: a listener, a stream (of a socket, pipe, terminal or file), a
  * datagram or record socket.  Assumes ownership of fd, also on failure.  0; or a negative code and
  * nothing pushed: -EOPNOTSUPP for what has no such object (eventfd, pidfd), -EISDIR, -EBADF. */

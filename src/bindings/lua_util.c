@@ -129,19 +129,23 @@ int np_raise(lua_State *L, int code, const char *fmt, ...) {
   return np_raise_message(L, -1, np_error_name(code));
 }
 
-static bool known_option(const char *key, const char *const known[]) {
-  for (; *known; known++)
-    if (strcmp(key, *known) == 0) return true;
-  return false;
+/* Its place in the list, -1: it is not there. */
+static int known_option(const char *key, const char *const known[]) {
+  for (int i = 0; known[i]; i++)
+    if (strcmp(key, known[i]) == 0) return i;
+  return -1;
 }
 
-void np_check_options(lua_State *L, int idx, const char *const known[]) {
-  if (lua_isnoneornil(L, idx)) return;
+uint64_t np_check_options(lua_State *L, int idx, const char *const known[]) {
+  uint64_t there = 0;
+  if (lua_isnoneornil(L, idx)) return 0;
   luaL_checktype(L, idx, LUA_TTABLE);
   lua_pushnil(L);
   while (lua_next(L, idx)) {
     lua_pop(L, 1);
-    if (lua_type(L, -1) == LUA_TSTRING && known_option(lua_tostring(L, -1), known)) continue;
+    int at = lua_type(L, -1) == LUA_TSTRING ? known_option(lua_tostring(L, -1), known) : -1;
+    if (at >= 0 && at < 64) there |= UINT64_C(1) << at;
+    if (at >= 0) continue;
     luaL_Buffer b;
     const char *key = luaL_tolstring(L, -1, NULL);
     luaL_buffinit(L, &b);
@@ -153,6 +157,7 @@ void np_check_options(lua_State *L, int idx, const char *const known[]) {
     luaL_argerror(L, idx,
                   lua_pushfstring(L, "unknown option '%s' (known: %s)", key, lua_tostring(L, -1)));
   }
+  return there;
 }
 
 /* Pushes the field; false (nothing pushed) when it is absent. */

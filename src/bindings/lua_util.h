@@ -36,8 +36,8 @@ int np_raise(lua_State *L, int code, const char *fmt, ...);
 int np_raise_message(lua_State *L, int idx, const char *name);
 
 /* Options: raises for a key of the table at idx that is not in the NULL-terminated list, naming all
- * known. */
-void np_check_options(lua_State *L, int idx, const char *const known[]);
+ * known.  Bit i of the result: known[i] is there (of the first 64). */
+uint64_t np_check_options(lua_State *L, int idx, const char *const known[]);
 /* A field of the options table at idx (none and nil: absent), with type checks that name the
  * option. */
 lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer def, lua_Integer min,

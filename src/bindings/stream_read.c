@@ -269,12 +269,12 @@ int np_f_recv(lua_State *L) {
     return start_read(L, 1, 0);
   }
   int opt = lua_istable(L, 2) ? 2 : 3;
-  np_check_options(L, opt, recv_options);
+  uint64_t there = np_check_options(L, opt, recv_options);
   bool all = opt == 2 || lua_isnoneornil(L, 2);
   size_t max = all ? 0 : check_count(L, 2, 0);
   luaL_argcheck(L, all || max > 0, 2, "cannot receive 0 bytes");
-  lua_Integer fds = np_opt_integer(L, opt, "fds", 0, 0, NP_FDS_MAX);
-  u->read_by_ns = np_stream_deadline(L, u, opt);
+  lua_Integer fds = there & 2 ? np_opt_integer(L, opt, "fds", 0, 0, NP_FDS_MAX) : 0;
+  u->read_by_ns = there & 1 ? np_stream_deadline(L, u, opt) : NP_BY_DEFAULT;
   u->cond = (np_cond){.kind = NP_COND_ANY, .need = max, .max = SIZE_MAX};
   lua_settop(L, 1);
   if (fds == 0) return start_read(L, 1, 0);

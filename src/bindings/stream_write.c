@@ -192,17 +192,13 @@ static int gather(lua_State *L, stream *u, int fds[NP_FDS_MAX]) {
   return n;
 }
 
+static int k_send(lua_State *L, int status, lua_KContext by);
+
 /* The caller has the turn. The descriptors go with the first byte that goes; the rest is plain
  * bytes. */
-static int k_send(lua_State *L, int status, lua_KContext by) {
-  stream *u = lua_touserdata(L, 1);
-  int woken = status == LUA_YIELD ? np_woken(L) : 0;
-  if (!u->s || woken) return np_stream_failed(L, u, woken, "send");
-  if (status == LUA_OK && must_queue(u)) return wait_for_turn(L, u, by, k_send);
+static int send_now(lua_State *L, stream *u, const int *fds, int n, lua_KContext by) {
   size_t len;
   const char *msg = lua_tolstring(L, 2, &len);
-  int fds[NP_FDS_MAX], n = gather(L, u, fds);
-  if (np_unlikely(!u->s)) return np_stream_failed(L, u, NP_ECLOSED, "send"); /* by a finalizer */
   int r = np_stream_flush(u->s);
   ssize_t sent = r == 0 ? np_stream_send_fds(u->s, msg, len, fds, n) : r > 0 ? -EAGAIN : r;
   if (sent == -EAGAIN) return wait_as_writer(L, u, &send_wait, by, k_send);
@@ -211,6 +207,16 @@ static int k_send(lua_State *L, int status, lua_KContext by) {
   lua_pushlstring(L, msg + sent, len - (size_t)sent);
   lua_replace(L, 2);
   return write_now(L, u, by);
+}
+
+static int k_send(lua_State *L, int status, lua_KContext by) {
+  stream *u = lua_touserdata(L, 1);
+  int woken = status == LUA_YIELD ? np_woken(L) : 0;
+  if (!u->s || woken) return np_stream_failed(L, u, woken, "send");
+  if (status == LUA_OK && must_queue(u)) return wait_for_turn(L, u, by, k_send);
+  int fds[NP_FDS_MAX], n = gather(L, u, fds);
+  if (np_unlikely(!u->s)) return np_stream_failed(L, u, NP_ECLOSED, "send"); /* by a finalizer */
+  return send_now(L, u, fds, n, by);
 }
 
 static const char *const send_options[] = {"timeout", "fds", NULL};
@@ -222,20 +228,21 @@ int np_f_send(lua_State *L) {
   stream *u = writer(L);
   size_t len;
   luaL_checklstring(L, 2, &len);
-  np_check_options(L, 3, send_options);
-  lua_KContext by = (lua_KContext)np_stream_deadline(L, u, 3);
+  uint64_t there = np_check_options(L, 3, send_options);
+  lua_KContext by = (lua_KContext)(there & 1 ? np_stream_deadline(L, u, 3) : NP_BY_DEFAULT);
   lua_settop(L, 3);
-  bool fds = lua_istable(L, 3) && lua_getfield(L, 3, "fds") != LUA_TNIL;
-  if (!fds) {
+  if (!(there & 2)) {
     lua_settop(L, 2);
     np_op_begin(L, "send");
     return k_turn(L, LUA_OK, by);
   }
   luaL_argcheck(L, len > 0, 2, "descriptors need at least one byte to travel with");
+  lua_getfield(L, 3, "fds");
   lua_replace(L, 3);
   int list[NP_FDS_MAX];
   int n = np_gather_fds(L, 3, 3, list);
   np_op_begin(L, "send");
+  if (n > 0 && u->s && !must_queue(u)) return send_now(L, u, list, n, by);
   if (n > 0) return k_send(L, LUA_OK, by);
   lua_settop(L, 2);
   return k_turn(L, LUA_OK, by);
