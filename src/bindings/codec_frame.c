@@ -124,6 +124,10 @@ static int push_headed(lua_State *L, const np_cond *c, const char *frame) {
 }
 
 int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b) {
+  if (c->kind < NP_COND_NUMBER) { /* the bytes themselves */
+    lua_pushlstring(L, frame, c->len);
+    return 1;
+  }
   luaL_checkstack(L, 8, NULL);
   switch (c->kind) {
   case NP_COND_PACK: return push_record(L, c, frame);

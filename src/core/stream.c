@@ -175,6 +175,14 @@ int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data) {
   return r;
 }
 
+bool np_stream_have(np_stream *s, np_cond *c, const char **data) {
+  if (s->in_len == 0) return false;
+  *data = s->in + s->in_off;
+  if (np_cond_check(c, *data, s->in_len, s->eof) != 1) return false;
+  s->met = NULL;
+  return true;
+}
+
 static void read_event(np_stream *s) {
   if (!s->want) {
     np_splice_ready(s);

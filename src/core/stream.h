@@ -49,6 +49,9 @@ void np_stream_own(np_stream *s, np_stream_fn *fn, void *owner);
  * NP_STREAM_READ will tell (the array must live until then or until np_stream_read_abort);
  * NP_COND_END at the end; or a failure. */
 int np_stream_read(np_stream *s, np_cond *conds, int n, const char **data);
+/* The same for one condition and what is unread already, for who goes on to np_stream_read when it
+ * is false: nothing is read then, and nobody waits. */
+bool np_stream_have(np_stream *s, np_cond *c, const char **data);
 void np_stream_consume(np_stream *s, size_t n);
 void np_stream_read_abort(np_stream *s); /* the waiting read is withdrawn; the bytes stay */
 
