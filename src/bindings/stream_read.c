@@ -149,8 +149,8 @@ static int k_read(lua_State *L, int status, lua_KContext ctx) {
                  k_read);
 }
 
-/* What u->cond asks for is here already: the number of its values, which were pushed; 0: that is for
- * k_read to find.  The way of most frames of a busy connection: 3730 -> 3300 instructions per
+/* What u->cond asks for is here already: the number of its values, which were pushed; 0: that is
+ * for k_read to find.  The way of most frames of a busy connection: 3730 -> 3300 instructions per
  * pipelined line. */
 static int push_here(lua_State *L, stream *u) {
   const char *data;

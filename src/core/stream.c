@@ -211,10 +211,6 @@ static void on_again(np_later *w) {
 
 void np_stream_read_abort(np_stream *s) { s->want = s->met = NULL, s->ready_waits = false; }
 
-/* The position in the stream of the first unread byte; bytes put back may lie before its
- * beginning. */
-static int64_t position(const np_stream *s) { return (int64_t)s->t->in_total - (int64_t)s->in_len; }
-
 void np_stream_consume(np_stream *s, size_t n) {
   np_assert(n <= s->in_len);
   s->moves++;
@@ -222,7 +218,7 @@ void np_stream_consume(np_stream *s, size_t n) {
   s->in_len -= n;
   s->met = NULL;
   struct np_fdq *q = np_transport_fdq(s->t);
-  if (q && q->len > 0 && position(s) > 0) np_fdq_drop(q, (uint64_t)position(s));
+  if (q && q->len > 0) np_stream_drop_fds(s, q);
   if (s->in_len > 0) return;
   if (leased(s)) {
     s->in = NULL;
@@ -352,33 +348,6 @@ void np_stream_set_transport(np_stream *s, np_transport *t) {
   s->t = t;
   t->above = s;
   t->notify = on_transport;
-}
-
-size_t np_stream_barrier(np_stream *s) {
-  struct np_fdq *q = np_transport_fdq(s->t);
-  if (!q || q->len == 0) return SIZE_MAX;
-  return (size_t)((int64_t)q->items[q->head].end - position(s));
-}
-
-int np_stream_take_fds(np_stream *s, int *fds, int max) {
-  struct np_fdq *q = np_transport_fdq(s->t);
-  int n = np_fdq_first(q);
-  if (n <= max) np_fdq_take(q, fds, n);
-  return n;
-}
-
-int np_stream_fd_trouble(np_stream *s) {
-  struct np_fdq *q = np_transport_fdq(s->t);
-  int code = q ? q->trouble : 0;
-  if (q) q->trouble = 0;
-  return code;
-}
-
-unsigned np_stream_fds_dropped(np_stream *s) {
-  struct np_fdq *q = np_transport_fdq(s->t);
-  unsigned n = q ? q->dropped : 0;
-  if (q) q->dropped = 0;
-  return n;
 }
 
 int np_stream_error(const np_stream *s) { return s->werror ? s->werror : s->rerror; }

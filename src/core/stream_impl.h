@@ -1,5 +1,5 @@
-/* The stream's inside, for stream.c (reading), stream_out.c (writing) and linger.c (closing)
- * alone. */
+/* The stream's inside, for stream.c (reading), stream_out.c (writing), stream_fds.c (descriptors)
+ * and linger.c (closing) alone. */
 #ifndef NP_STREAM_IMPL_H
 #define NP_STREAM_IMPL_H
 
@@ -71,6 +71,7 @@ void np_stream_settle(np_stream *s, size_t most);
 void np_stream_want_now(np_stream *s);
 bool np_stream_may_read(np_stream *s); /* a read of the transport is worth a try */
 void np_stream_free(np_stream *s, bool abort);
+void np_stream_drop_fds(np_stream *s, np_fdq *q); /* those that unread bytes have passed */
 void np_linger_event(np_stream *s);
 /* Readable, and nobody waits for bytes. */
 void np_splice_ready(np_stream *s);
