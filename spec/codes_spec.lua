@@ -43,7 +43,14 @@ local function starved(text)
       local l, held = assert(net.listen "tcp://127.0.0.1:0"), {}
       local a, b = assert(net.pair())
       assert(a:send("x", { fds = { 0, 0 } }))
-      repeat held[#held + 1] = io.open "/dev/null" until #held > 100 or not io.open "/dev/null"
+      KEPT = { l, a, b, held } -- a tail call leaves the locals
+      local function fill()
+        repeat
+          local f = io.open "/dev/null"
+          held[#held + 1] = f
+        until not f
+      end
+      fill()
       ]] .. text)
   end
 end
@@ -464,7 +471,7 @@ local causes = {
       for i = 1, 6 do held[i]:close() end
       local c, d = assert(net.pair "unix-dgram")
       assert(c:send("x", { fds = { 0, 0, 0 } }))
-      repeat held[#held + 1] = io.open "/dev/null" until not io.open "/dev/null"
+      fill()
       return d:recv { fds = 3 }]],
   },
   ["descriptor:adopt"] = {
