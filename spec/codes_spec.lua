@@ -371,6 +371,17 @@ local causes = {
     EPIPE = function() return said "\0":unpack ">I2" end,
     EBADMSG = function() return said(("\xff"):rep(16)):unpack "I16" end,
   },
+  ["stream:read_message"] = {
+    EBADMSG = function() return said "03:abc,":read_message(codec.netstring()) end,
+    EMSGSIZE = function() return said "3:abc,":read_message(codec.netstring(2)) end,
+    EPIPE = function() return said "3:a":read_message(codec.netstring()) end,
+    ETIMEDOUT = function() return pair():read_message(codec.line(), { timeout = soon }) end,
+    ECANCELED = function() return closed():read_message(codec.line()) end,
+  },
+  ["stream:send_message"] = {
+    EINVAL = function() return pair():send_message(codec.line(), "two\nlines") end,
+    EMSGSIZE = function() return pair():send_message(codec.netstring(2), "abc") end,
+  },
   ["stream:unread"] = { ECANCELED = function() return closed():unread "x" end },
   ["stream:write"] = {
     EPIPE = function()
@@ -517,6 +528,14 @@ local causes = {
   ["neap.process.spawn"] = {
     ENOENT = function() return process.spawn { "no-such-program" } end,
     EACCES = function() return process.spawn { helper.write_file(helper.socket_path(), "") } end,
+    ENOEXEC = function()
+      local path = helper.write_file(helper.socket_path(), "no program")
+      os.execute("chmod 755 " .. path)
+      return process.spawn { path }
+    end,
+    ENOSPC = injected("openat:error=% -P /dev/ptmx", "ENOSPC", [[
+      return process.spawn({ "true" }, { pty = true })]]),
+    EPERM = unprivileged [[return process.spawn({ "true" }, { uid = 0 })]],
     E2BIG = function() return process.spawn { "true", ("x"):rep(1 << 20) } end,
     ENOTDIR = function() return process.spawn({ "true" }, { cwd = "/dev/null" }) end,
     EMFILE = starved [[return process.spawn({ "true" }, { stdout = "pipe" })]],
@@ -525,7 +544,20 @@ local causes = {
     EBADF = function() return process.spawn({ "true" }, { fds = { 987 } }) end,
   },
   ["process:wait"] = { ETIMEDOUT = function() return true_child():wait { timeout = soon } end },
+  ["neap.process.run"] = {
+    ETIMEDOUT = function() return process.run({ "sleep", "60" }, { timeout = soon }) end,
+    EMSGSIZE = function() return process.run({ "echo", "long" }, { output_max = 1 }) end,
+  },
+  ["process:resize"] = {
+    ENOTTY = function() return true_child():resize(1, 1) end,
+    ECANCELED = function()
+      local p = assert(process.spawn({ "sleep", "60" }, { pty = true }))
+      p:close()
+      return p:resize(1, 1)
+    end,
+  },
   ["process:kill"] = {
+    EINVAL = function() return true_child():kill("TERM", { group = true }) end,
     ESRCH = function()
       local p = closing(assert(process.spawn { "true" }))
       p:wait()
@@ -535,6 +567,25 @@ local causes = {
       return assert(process.spawn { "sleep", "1" }):kill(0)]]),
   },
 }
+
+-- Of codecs: the message that does it, and the code.
+local function decoded(c, bytes)
+  return function() return c:decode(bytes, 1, true) end
+end
+
+causes["neap.codec.fixed"] = { EPIPE = decoded(codec.fixed(2), "x") }
+causes["neap.codec.netstring"] = { EBADMSG = decoded(codec.netstring(), "03:abc,") }
+causes["neap.codec.prefixed"] = { EBADMSG = decoded(codec.prefixed("i1"), "\xff") }
+causes["neap.codec.choice"] = { EBADMSG = decoded(codec.choice { a = codec.fixed(2) }, "x") }
+causes["neap.codec.parse"] = {
+  EBADMSG = function() return codec.parse(codec.fixed(2), "abc") end,
+  EMSGSIZE = function() return codec.parse(codec.netstring(2), "3:abc,") end,
+}
+causes["Codec:map"] = {
+  EBADMSG = decoded(codec.line():map(function() return nil, "no such thing" end), "x\n"),
+}
+causes["Codec:grammar"] = { EBADMSG = decoded(codec.line():grammar(P "y"), "x\n") }
+causes["Codec:of"] = { EBADMSG = decoded(codec.line():of(codec.fixed(1)), "xy\n") }
 
 -- ---- what is promised ----
 
