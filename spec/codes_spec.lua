@@ -304,6 +304,9 @@ local causes = {
     EADDRINUSE = function() return net.datagram(udp().address) end,
     EADDRNOTAVAIL = function() return net.datagram("udp://" .. elsewhere) end,
     EACCES = unprivileged [[return net.datagram "unix-dgram:/not.ours"]],
+    EINVAL = function() return net.datagram "udp://127.0.0.1:x" end,
+    EPERM = unprivileged [[return net.datagram "raw:icmp"]],
+    ENODEV = function() return net.datagram "udp://[fe80::1%no-such]:0" end,
     EPROTOTYPE = function() return net.datagram "tcp://127.0.0.1:0" end,
   },
   ["neap.net.pair"] = {
@@ -469,6 +472,7 @@ local causes = {
       [[return net.datagram():send("x", "127.0.0.1:9")]]),
     ENETUNREACH = injected("sendto,sendmsg:error=%", "ENETUNREACH",
       [[return net.datagram():send("x", "127.0.0.1:9")]]),
+    ENODEV = function() return udp():send("x", "[fe80::1%no-such]:9") end,
     EOPNOTSUPP = function() return udp { connect = "127.0.0.1:9" }:send("x", { fds = { 0 } }) end,
   },
   ["datagram:recv"] = {
@@ -484,6 +488,45 @@ local causes = {
       assert(c:send("x", { fds = { 0, 0, 0 } }))
       fill()
       return d:recv { fds = 3 }]],
+  },
+  ["datagram:recv_batch"] = {
+    EMSGSIZE = function()
+      local a = udp()
+      assert(a:send("12345", a.address))
+      return a:recv_batch(4, { max = 4 })
+    end,
+  },
+  ["datagram:recv_error"] = {
+    EOPNOTSUPP = function() return udp():recv_error() end,
+    ETIMEDOUT = function() return udp { errors = true }:recv_error { timeout = soon } end,
+    ECANCELED = function()
+      local a = udp { errors = true }
+      a:close()
+      return a:recv_error()
+    end,
+  },
+  ["datagram:join"] = {
+    EINVAL = function() return udp():join "127.0.0.1" end,
+    ENODEV = function() return udp():join("239.1.2.3", { interface = "no-such" }) end,
+    EADDRINUSE = function()
+      local a = udp()
+      assert(a:join("239.1.2.3", { interface = "lo" }))
+      return a:join("239.1.2.3", { interface = "lo" })
+    end,
+    ENOBUFS = function() -- net.ipv4.igmp_max_memberships
+      local a = udp()
+      for i = 1, 2000 do
+        local group = ("239.1.%d.%d"):format(i // 200, i % 200)
+        local ok, message, code = a:join(group, { interface = "lo" })
+        if not ok then return nil, message, code end
+      end
+    end,
+  },
+  ["datagram:option"] = {
+    ENODEV = function() return udp():option("multicast_interface", "no-such") end,
+  },
+  ["datagram:leave"] = {
+    EADDRNOTAVAIL = function() return udp():leave("239.1.2.3", { interface = "lo" }) end,
   },
   ["descriptor:adopt"] = {
     EOPNOTSUPP = function()
