@@ -158,6 +158,14 @@ def idle_lines(row, res, base):
     return out
 
 
+def micro_line(row, what, res, base):
+    if row not in res or 'neap' not in res[row]:
+        return []
+    all_ = {p: summary(row, r, base)['m'] for p, r in res[row].items()}
+    values = ', '.join('%s %.0f' % (p, all_[p]) for p in sorted(all_, key=all_.get))
+    return ['', '%s: %s.' % (what, values)]
+
+
 def scale_line(res, base):
     if 'workers' not in res or 'neap' not in res['workers']:
         return []
@@ -177,6 +185,9 @@ def publish(res, base):
     part = ['- ' + l for l in machine()] + ['- measured %s' % time.strftime('%Y-%m-%d'), '']
     part += ratio_table(res, base) + ['', 'Neap itself:', ''] + own_table(res, base)
     part += idle_lines('idle', res, base) + idle_lines('c100k', res, base)
+    part += micro_line('micro-mem', 'Resident bytes per sleeping task, of 100 000', res, base)
+    what = 'Longest stop of the collector among 10 000 sleeping tasks, us of CPU time'
+    part += micro_line('micro-stop', what, res, base)
     part += scale_line(res, base)
     path = os.path.join(DOCS, 'performance.md')
     text = open(path).read()

@@ -57,8 +57,9 @@ def summary(workload, recs, base):
     """one peer's measurements -> dict"""
     mode, args, unix, unit, what = W[workload]
     if mode == 'micro' or args is None:
-        key = {'micro-mem': 'bytes', 'micro-sleepers': 'capacity_s'}.get(workload, 'ops_s')
-        if workload == 'micro-mem':
+        keys = {'micro-mem': 'bytes', 'micro-stop': 'stop_us', 'micro-sleepers': 'capacity_s'}
+        key = keys.get(workload, 'ops_s')
+        if workload in LOWER:
             v = [r[key] for r in recs]
         else:
             st = [r for r in recs if max(r['cal'][:2]) < 1.15 * min(r['cal'][:2])] or recs

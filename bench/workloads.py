@@ -166,8 +166,9 @@ for t, u, what in (
         '100 000 tasks sleep 0.5-1.5 s again and again: wake-ups per CPU second',
     ),
     ('mem', 'B/task', 'resident bytes per sleeping task, 100 000 of them'),
+    ('stop', 'us', 'longest stop of the collector among 10 000 sleeping tasks (CPU time)'),
     ('pingpong', 'round trips/s', 'two tasks, two one slot channels'),
 ):
     W['micro-' + t] = ('micro', t, 0, u, what)
 IDLE = {'idle', 'c100k'}  # memory, and latency among idle connections
-LOWER = IDLE | {'micro-mem'}
+LOWER = IDLE | {'micro-mem', 'micro-stop'}
