@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bindings/credentials.h"
 #include "bindings/dgram_impl.h"
 #include "bindings/modules.h"
 #include "bindings/option.h"
@@ -128,16 +129,6 @@ const char *np_dgram_push_name(lua_State *L, dgram *d) {
 
 /* ---- small methods ---- */
 
-void np_dgram_push_credentials(lua_State *L, const np_cred *c) {
-  lua_createtable(L, 0, 3);
-  lua_pushinteger(L, (lua_Integer)c->pid);
-  lua_setfield(L, -2, "pid");
-  lua_pushinteger(L, c->uid);
-  lua_setfield(L, -2, "uid");
-  lua_pushinteger(L, c->gid);
-  lua_setfield(L, -2, "gid");
-}
-
 /* socket:close() -> true. Wakes its waiters with nil, "closed", "ECANCELED". */
 static int f_close(lua_State *L) {
   int fd = np_dgram_end(np_dgram_check(L));
@@ -163,15 +154,13 @@ static int f_option(lua_State *L) {
   return np_option_call(L, d->core ? np_dgram_fd(d->core) : -1, 2, name);
 }
 
-/* socket:credentials() -> {pid, uid, gid} of whoever made the other end of a record socket; or nil,
+/* socket:credentials([{pidfd = true}]) -> who made the other end of a record socket; or nil,
  * message, code. */
 static int f_credentials(lua_State *L) {
   dgram *d = np_dgram_check(L);
-  np_cred c;
-  int r = d->core ? np_socket_credentials(np_dgram_fd(d->core), &c) : NP_ECLOSED;
-  if (r < 0) return np_fail(L, r, "credentials of %s", np_dgram_push_name(L, d));
-  np_dgram_push_credentials(L, &c);
-  return 1;
+  bool pidfd = np_credentials_opts(L, 2);
+  int r = d->core ? np_push_credentials(L, np_dgram_fd(d->core), pidfd) : NP_ECLOSED;
+  return r < 0 ? np_fail(L, r, "credentials of %s", np_dgram_push_name(L, d)) : 1;
 }
 
 static int f_gc(lua_State *L) {

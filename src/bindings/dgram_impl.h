@@ -40,7 +40,6 @@ dgram *np_dgram_check(lua_State *L);
 const char *np_dgram_push_name(lua_State *L, dgram *d);
 
 void np_dgram_push_sockaddr(lua_State *L, np_scheme scheme, const np_sockaddr *a);
-void np_dgram_push_credentials(lua_State *L, const np_cred *c);
 
 /* For np_waitkind. */
 int np_dgram_describe(void *obj, char *buf, size_t size);

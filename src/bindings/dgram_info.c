@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bindings/credentials.h"
 #include "bindings/dgram_impl.h"
 #include "core/packet.h"
 
@@ -44,7 +45,7 @@ void np_dgram_push_info(lua_State *L, dgram *d, const np_message *m) {
     lua_setfield(L, -2, "time");
   }
   if (!w->has_cred) return;
-  np_dgram_push_credentials(L, &w->cred);
+  np_push_cred(L, &w->cred);
   lua_setfield(L, -2, "credentials");
 }
 

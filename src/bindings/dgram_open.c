@@ -7,6 +7,7 @@
 
 #include "bindings/dgram_impl.h"
 #include "bindings/dgram_raw.h"
+#include "bindings/identity.h"
 #include "bindings/sockopt.h"
 #include "core/error.h"
 
@@ -24,8 +25,8 @@ typedef struct plan { /* the arguments of datagram, checked */
   const char *where; /* the address it is about */
 } plan;
 
-static const char *const known[] = {"connect", "errors",      "family",  "filter", "info",
-                                    "mode",    "promiscuous", "timeout", NULL};
+static const char *const known[] = {"connect",     "errors",  "family", "filter", "info", "mode",
+                                    "promiscuous", "timeout", "uid",    "gid",    NULL};
 
 static int parse(lua_State *L, int idx, np_addr *a, plan *p) {
   size_t len;
@@ -99,7 +100,12 @@ static int read_plan(lua_State *L, plan *p) {
     if (strcmp(p->opts[i].opt->name, "v6only") == 0) p->v6only_given = true;
   p->connect = np_opt_string(L, 2, "connect", NULL) != NULL;
   p->bound = !lua_isnil(L, 1);
-  int r = 0;
+  int r = np_read_owner(L, 2, &p->bind.uid, &p->bind.gid);
+  if (r < 0) {
+    p->where = lua_tostring(L, 1);
+    p->why = lua_tostring(L, -1); /* stays on the stack */
+    return r;
+  }
   if (p->connect) {
     lua_getfield(L, 2, "connect"); /* stays on the stack: the spans point into it */
     r = parse(L, -1, &p->peer, p);
@@ -222,10 +228,11 @@ static int open_failed(lua_State *L, const plan *p, int code) {
  *
  * addr: where it is bound: udp://, unix-dgram: ("unix-dgram:" is a name of the kernel's choice),
  * raw:, icmp:, packet:, fd:; nil: unbound UDP of both families.  opts: connect (the peer's address;
- * needed for unix-seqpacket:), mode (permissions of an AF_UNIX path), info (true: details are
- * collected from the first message on), errors (true: recv_error tells what ICMP says), filter (a
- * list of classic BPF instructions {code, jt, jf, k}), family (of raw:), promiscuous (of packet:),
- * timeout (default of each wait, seconds), and every socket option.  Addresses are literal. */
+ * needed for unix-seqpacket:), mode (permissions of an AF_UNIX path), uid, gid (its owner), info
+ * (true: details are collected from the first message on), errors (true: recv_error tells what ICMP
+ * says), filter (a list of classic BPF instructions {code, jt, jf, k}), family (of raw:),
+ * promiscuous (of packet:), timeout (default of each wait, seconds), and every socket option.
+ * Addresses are literal. */
 int np_dgram_f_open(lua_State *L) {
   plan p;
   lua_settop(L, 2);

@@ -44,6 +44,12 @@ int np_opt_id(lua_State *L, int idx, const char *what, bool group, int64_t *id) 
   return 0;
 }
 
+int np_read_owner(lua_State *L, int idx, int64_t *uid, int64_t *gid) {
+  *uid = *gid = -1;
+  int r = np_opt_id(L, idx, "uid", false, uid);
+  return r < 0 ? r : np_opt_id(L, idx, "gid", true, gid);
+}
+
 /* The list on top of the stack, which stays there with the memory above it. */
 static int read_groups(lua_State *L, int idx, np_identity *out) {
   luaL_argcheck(L, lua_istable(L, -1), idx, "option 'groups': a list of names or numbers expected");
@@ -89,11 +95,10 @@ static int find_group(lua_State *L, np_identity *out) {
 }
 
 int np_read_identity(lua_State *L, int idx, np_identity *out) {
-  int64_t uid = -1, gid = -1;
+  int64_t uid, gid;
   *out = (np_identity){.ngroups = 0};
   if (lua_isnoneornil(L, idx)) return 0;
-  int r = np_opt_id(L, idx, "uid", false, &uid);
-  if (r == 0) r = np_opt_id(L, idx, "gid", true, &gid);
+  int r = np_read_owner(L, idx, &uid, &gid);
   if (r < 0) return r;
   out->set_uid = uid >= 0;
   out->set_gid = gid >= 0;

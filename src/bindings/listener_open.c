@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bindings/identity.h"
 #include "bindings/listener_impl.h"
 #include "bindings/sockopt.h"
 #include "core/error.h"
@@ -29,9 +30,10 @@ typedef struct plan { /* the arguments of listen, checked */
   char reason[96]; /* where `why` may point */
 } plan;
 
-static const char *const known[] = {"backlog", "mode", "shared", NULL};
+static const char *const known[] = {"backlog", "mode", "shared", "uid", "gid", NULL};
 
-static void check_options(lua_State *L, int idx, plan *p) {
+/* 0, or a failure with p->why: an unknown owner. */
+static int check_options(lua_State *L, int idx, plan *p) {
   int n = np_check_setopts(L, idx, known, p->opts);
   p->bind.opts = p->opts;
   p->bind.nopts = n;
@@ -40,6 +42,9 @@ static void check_options(lua_State *L, int idx, plan *p) {
   p->bind.backlog = (int)np_opt_integer(L, idx, "backlog", BACKLOG, 1, BACKLOG_MAX);
   for (int i = 0; i < n; i++)
     if (strcmp(p->opts[i].opt->name, "v6only") == 0) p->v6only_given = true;
+  int r = np_read_owner(L, idx, &p->bind.uid, &p->bind.gid);
+  if (r < 0) p->why = lua_tostring(L, -1); /* stays on the stack */
+  return r;
 }
 
 /* Parses the address at the top of the stack. */
@@ -218,7 +223,7 @@ static int listen_failed(lua_State *L, const plan *p, int code) {
  * addr: a literal tcp address (":80" is both families), unix:, unix-seqpacket:, fd:, systemd: or
  * mem: address, or a list of them, where port 0 is the same port for all.  opts: backlog (4096, cut
  * by the kernel to somaxconn; of mem: exact), mode (permissions of an AF_UNIX path, an integer),
- * shared (other processes accept from it too), and every socket option.  A stale AF_UNIX path is
+ * uid, gid (its owner, names or numbers; mode is 0660 then), shared (other processes accept from it too), and every socket option.  A stale AF_UNIX path is
  * replaced only if nobody answers on it.  Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES, ENAMETOOLONG,
  * EINVAL, EMFILE, ...; of fd: and systemd: also EBADF, ENOTSOCK (refused, and left open), ENOENT
  * (systemd: nothing of that name for this process). */
@@ -227,8 +232,8 @@ int np_listen(lua_State *L) {
   memset(&p, 0, sizeof p);
   lua_settop(L, 2);
   if (!lua_istable(L, 1)) luaL_checkstring(L, 1);
-  check_options(L, 2, &p);
-  int r = parse_all(L, &p);
+  int r = check_options(L, 2, &p);
+  if (r == 0) r = parse_all(L, &p);
   if (r < 0) {
     p.at = p.naddrs;
     return listen_failed(L, &p, r);

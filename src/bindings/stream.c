@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bindings/credentials.h"
 #include "bindings/descriptor.h"
 #include "bindings/modules.h"
 #include "bindings/origin.h"
@@ -283,21 +284,13 @@ static int f_option(lua_State *L) {
   return 1;
 }
 
-/* credentials(): { pid, uid, gid } of the peer of an AF_UNIX stream. */
+/* credentials([{pidfd = true}]): who is at the other end of an AF_UNIX stream; or the failure. */
 static int f_credentials(lua_State *L) {
   stream *u = np_stream_self(L);
+  bool pidfd = np_credentials_opts(L, 2);
   if (!u->s) return np_stream_failed(L, u, NP_ECLOSED, "credentials");
-  np_cred c;
-  int fd = np_stream_fd(u->s), r = fd < 0 ? -ENOTSOCK : np_socket_credentials(fd, &c);
-  if (r < 0) return np_fail(L, r, "credentials of %s", np_stream_name(L, u));
-  lua_createtable(L, 0, 3);
-  lua_pushinteger(L, (lua_Integer)c.pid);
-  lua_setfield(L, -2, "pid");
-  lua_pushinteger(L, c.uid);
-  lua_setfield(L, -2, "uid");
-  lua_pushinteger(L, c.gid);
-  lua_setfield(L, -2, "gid");
-  return 1;
+  int fd = np_stream_fd(u->s), r = fd < 0 ? -ENOTSOCK : np_push_credentials(L, fd, pidfd);
+  return r < 0 ? np_fail(L, r, "credentials of %s", np_stream_name(L, u)) : 1;
 }
 
 static int push_peer(lua_State *L, const stream *u) {

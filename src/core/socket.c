@@ -10,9 +10,9 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "core/local.h"
 
 #ifndef SOCK_CLOEXEC /* macOS: the flags are set a moment later, so a fork in between leaks */
 static int set_flags(int fd) {
@@ -73,64 +73,6 @@ static int set_options(int fd, const np_setopt *opts, int n, const char **bad) {
   return 0;
 }
 
-/* The path of an AF_UNIX address in the file system; NULL for unnamed and abstract ones. */
-static const char *path_of(const np_sockaddr *a) {
-  if (a->ss.ss_family != AF_UNIX) return NULL;
-  const struct sockaddr_un *un = (const struct sockaddr_un *)&a->ss;
-  return a->len > offsetof(struct sockaddr_un, sun_path) && un->sun_path[0] ? un->sun_path : NULL;
-}
-
-/* Removes the socket file at `path` if nobody answers on it: 0, or -EADDRINUSE.  Only ECONNREFUSED
- * means that no socket is bound there; EAGAIN is a full backlog, EPROTOTYPE a live socket of
- * another type.  Limits: a stream socket between its bind and its listen looks the same; two
- * processes that take over one path in the same microseconds may both win, of which the later keeps
- * the name. */
-static int remove_stale(int type, const np_sockaddr *at, const char *path) {
-  struct stat was, is;
-  if (lstat(path, &was) != 0) return errno == ENOENT ? 0 : -errno;
-  if (!S_ISSOCK(was.st_mode)) return -EADDRINUSE;
-  int probe = np_socket(AF_UNIX, type, 0);
-  if (probe < 0) return probe;
-  int r = connect(probe, (const struct sockaddr *)&at->ss, at->len) == 0 ? 0 : -errno;
-  close(probe);
-  if (r != -ECONNREFUSED) return r == -ENOENT ? 0 : -EADDRINUSE;
-  if (lstat(path, &is) != 0 || is.st_ino != was.st_ino || is.st_dev != was.st_dev)
-    return -EADDRINUSE;
-  return unlink(path) == 0 || errno == ENOENT ? 0 : -errno;
-}
-
-/* The umask is process-wide, so it is left alone.  On Linux the mode of the socket's own inode is
- * what bind gives to the file, less the umask: with the mode set before, the file is never more
- * open than asked. Elsewhere fchmod of a socket fails and the file is set right after bind, before
- * listen: until then a connection is refused. */
-static void mode_before_bind(int fd, int mode) {
-  if (fchmod(fd, (mode_t)mode) != 0) return; /* EINVAL: not this platform */
-}
-
-/* What the umask took away is given back here. */
-static int mode_after_bind(const char *path, int mode) {
-  struct stat st;
-  if (lstat(path, &st) != 0) return -errno;
-  if ((int)(st.st_mode & 07777) == mode) return 0;
-  return chmod(path, (mode_t)mode) == 0 ? 0 : -errno;
-}
-
-static int bind_at(int fd, int type, const np_sockaddr *at, int mode) {
-  const char *path = path_of(at);
-  const struct sockaddr *sa = (const struct sockaddr *)&at->ss;
-  if (path && mode >= 0) mode_before_bind(fd, mode);
-  if (bind(fd, sa, at->len) != 0) {
-    if (errno != EADDRINUSE || !path) return -errno;
-    int r = remove_stale(type, at, path);
-    if (r < 0) return r;
-    if (bind(fd, sa, at->len) != 0) return -errno;
-  }
-  if (!path || mode < 0) return 0;
-  int r = mode_after_bind(path, mode);
-  if (r < 0) unlink(path);
-  return r;
-}
-
 int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const char **bad) {
   int family = at->ss.ss_family;
   int fd = np_socket(family, type, o->protocol);
@@ -139,11 +81,11 @@ int np_socket_bind(int type, const np_sockaddr *at, const np_bindopts *o, const 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
   int r = set_options(fd, o->opts, o->nopts, bad);
   if (r < 0) return fail(fd, r);
-  r = bind_at(fd, type, at, o->mode);
+  r = np_local_bind(fd, type, at, o);
   if (r < 0) return fail(fd, r);
   if (o->backlog > 0 && listen(fd, o->backlog) != 0) {
     r = -errno;
-    if (path_of(at)) unlink(path_of(at));
+    if (np_local_path(at)) unlink(np_local_path(at));
     return fail(fd, r);
   }
   return fd;
@@ -156,7 +98,7 @@ int np_socket_connect(int type, const np_sockaddr *to, const np_sockaddr *from,
   if (fd < 0) return fd;
   int r = set_options(fd, opts, nopts, bad);
   if (r < 0) return fail(fd, r);
-  if (from && (r = bind_at(fd, type, from, -1)) < 0) return fail(fd, r);
+  if (from && (r = np_local_bind(fd, type, from, NULL)) < 0) return fail(fd, r);
   /* After EINTR it may be under way: asking again tells (EALREADY, EISCONN). */
   do r = connect(fd, (const struct sockaddr *)&to->ss, to->len) == 0 ? 0 : -errno;
   while (r == -EINTR);
@@ -226,25 +168,6 @@ bool np_socket_listens(int fd) {
   int yes = 0;
   socklen_t n = sizeof yes;
   return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &n) == 0 && yes;
-}
-
-int np_socket_credentials(int fd, np_cred *out) {
-#ifdef SO_PEERCRED
-  struct ucred c = {0};
-  socklen_t n = sizeof c;
-  int domain = np_socket_domain(fd); /* of others some kernels answer zeros */
-  if (domain != AF_UNIX) return domain < 0 ? domain : -EOPNOTSUPP;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c, &n) != 0) return -errno;
-  if (c.uid == (uid_t)-1) return -ENOTCONN; /* a peer in another pid namespace has only its pid 0 */
-  *out = (np_cred){c.pid, c.uid, c.gid};
-  return 0;
-#else
-  uid_t uid;
-  gid_t gid;
-  if (getpeereid(fd, &uid, &gid) != 0) return -errno;
-  *out = (np_cred){-1, uid, gid};
-  return 0;
-#endif
 }
 
 int np_socket_pair(int type, int fds[2]) {

@@ -23,9 +23,12 @@ typedef struct np_setopt {
 typedef struct np_bindopts {
   const np_setopt *opts; /* applied in order */
   int nopts;
-  int mode;     /* AF_UNIX path: permissions, applied at bind without a race; -1: umask decides */
   int backlog;  /* 0: not a listener */
   int protocol; /* 0: what the type means */
+  /* AF_UNIX path: permissions and owner, applied at bind without a race; -1: umask and our own
+   * ids decide.  With an owner and no mode it is 0660. */
+  int mode;
+  int64_t uid, gid;
 } np_bindopts;
 
 /* Makes, sets up, binds and (backlog > 0) listens: fd or -errno; on failure nothing is left behind.
@@ -48,9 +51,7 @@ int np_socket_domain(int fd);                  /* AF_*, or -errno (-ENOTSOCK ...
 int np_socket_type(int fd);                    /* SOCK_*, or -errno */
 int np_socket_protocol(int fd);                /* IPPROTO_*, 0 where it is unknown, or -errno */
 bool np_socket_listens(int fd);                /* SO_ACCEPTCONN */
-int np_socket_credentials(int fd,
-                          np_cred *out);  /* SO_PEERCRED: who connected or listened; 0 or -errno */
-int np_socket_pair(int type, int fds[2]); /* AF_UNIX pair */
+int np_socket_pair(int type, int fds[2]);      /* AF_UNIX pair */
 
 /* O_NONBLOCK belongs to the open file description, which inherited and received descriptors share
  * with others. np_unblock sets it, never on 0, 1 and 2, and says whether it was clear; np_reblock
