@@ -188,11 +188,12 @@ function datagram:take() end
 ---@return string? code
 function datagram:option(name, value) end
 
---- Who made the other end of a record socket (SO_PEERCRED).
----@return {pid: integer, uid: integer, gid: integer}? credentials pid 0: of another pid namespace
+--- Who made the other end of a record socket, as it was then (SO_PEERCRED).
+---@param opts? {pidfd: boolean?}
+---@return neap.credentials? credentials
 ---@return string? message
 ---@return string? code
-function datagram:credentials() end
+function datagram:credentials(opts) end
 
 ---@class neap.descriptor
 ---@field fd? integer nil: closed, taken or adopted

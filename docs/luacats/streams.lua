@@ -144,8 +144,18 @@ function stream:take() end
 ---@return string? code ENOTSOCK; ENOPROTOOPT; what the kernel says
 function stream:option(name, value) end
 
---- Who made the other end of an AF_UNIX stream (SO_PEERCRED).
----@return {pid: integer, uid: integer, gid: integer}? credentials pid 0: of another pid namespace
+---@class neap.credentials
+---@field pid integer 0: of another pid namespace
+---@field uid integer
+---@field gid integer
+---@field groups? integer[] supplementary groups (SO_PEERGROUPS: Linux 4.13)
+---@field label? string security label (SO_PEERSEC), where a security module gives one
+---@field pidfd? neap.descriptor its process (SO_PEERPIDFD: Linux 6.5), with the option `pidfd`: a
+---descriptor of ours, to be closed. Absent when the process is gone
+
+--- Who made the other end of an AF_UNIX stream, as it was then (SO_PEERCRED).
+---@param opts? {pidfd: boolean?}
+---@return neap.credentials? credentials
 ---@return string? message
 ---@return string? code ENOTSOCK; EOPNOTSUPP not AF_UNIX
-function stream:credentials() end
+function stream:credentials(opts) end

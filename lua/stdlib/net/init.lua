@@ -114,7 +114,9 @@ local absent = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true }
 
 ---@class neap.net.listen_options
 ---@field backlog? integer connections waiting for accept; 4096, cut to somaxconn
----@field mode? integer permissions of an AF_UNIX path; the umask decides
+---@field mode? integer permissions of an AF_UNIX path, never wider for a moment; the umask decides
+---@field uid? string|integer its owner, by name or number; `mode` is 0660 then
+---@field gid? string|integer its group
 ---@field shared? boolean other processes have the socket too: each connection wakes one, in turns
 ---@field reuseport? boolean any socket option, set before binding (see stream:option)
 
@@ -158,6 +160,8 @@ end)
 ---@field family? "inet"|"inet6" of raw:; by the protocol
 ---@field promiscuous? boolean of packet:, frames to other hosts too
 ---@field mode? integer permissions of an AF_UNIX path
+---@field uid? string|integer its owner, by name or number; `mode` is 0660 then
+---@field gid? string|integer its group
 ---@field timeout? number default of each wait, seconds; none
 ---@field broadcast? boolean any socket option (see stream:option)
 
