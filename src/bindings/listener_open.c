@@ -224,9 +224,9 @@ static int listen_failed(lua_State *L, const plan *p, int code) {
  * mem: address, or a list of them, where port 0 is the same port for all.  opts: backlog (4096, cut
  * by the kernel to somaxconn; of mem: exact), mode (permissions of an AF_UNIX path, an integer),
  * uid, gid (its owner, names or numbers; mode is 0660 then), shared (other processes accept from it
- * too), and every socket option.  A stale AF_UNIX path is replaced only if nobody answers on it.  Codes:
- * EADDRINUSE, EADDRNOTAVAIL, EACCES, ENAMETOOLONG, EINVAL, EMFILE, ...; of fd: and systemd: also
- * EBADF, ENOTSOCK (refused, and left open), ENOENT (systemd: nothing of that name for us). */
+ * too), and every socket option.  A stale AF_UNIX path is replaced only if nobody answers on it.
+ * Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES, ENAMETOOLONG, EINVAL, EMFILE, ...; of fd: and systemd:
+ * also EBADF, ENOTSOCK (refused, and left open), ENOENT (systemd: nothing of that name for us). */
 int np_listen(lua_State *L) {
   plan p;
   memset(&p, 0, sizeof p);
