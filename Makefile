@@ -19,7 +19,7 @@ SPEC_SECONDS ?= 2400
 VERSION := $(shell sed -n 's/^\#define NEAP_VERSION "\(.*\)"/\1/p' src/neap.h)
 
 # Debian packages: one place to add.
-BUILD_PACKAGES = build-essential pkg-config lua5.4 liblua5.4-dev libuv1-dev lua-lpeg
+BUILD_PACKAGES = build-essential pkg-config lua5.4 liblua5.4-dev libuv1-dev libssl-dev lua-lpeg
 TEST_PACKAGES  = lua-busted lua-check clang clang-format libclang-rt-14-dev netcat-openbsd socat curl redis-tools \
   redis-server bind9-dnsutils openssh-client openssh-server tftp-hpa strace iproute2 procps psmisc \
   knot-dnsutils dnsperf zzuf systemd dbus-daemon dbus-bin nginx
@@ -27,8 +27,8 @@ BENCH_PACKAGES = libssl-dev socat liburing-dev lua-luv lua-cqueues lua-luaossl l
   libnginx-mod-http-lua libnginx-mod-stream golang-go nodejs python3 python3-uvloop redis-server openssl wrk valgrind strace
 
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
-UV_CFLAGS  := $(shell pkg-config --cflags libuv 2>/dev/null)
-UV_LIBS    := $(shell pkg-config --libs libuv 2>/dev/null)
+CORE_CFLAGS := $(shell pkg-config --cflags libuv openssl 2>/dev/null)
+CORE_LIBS  := $(shell pkg-config --libs libuv openssl 2>/dev/null)
 LUA_A      := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4.a
 
 # SAN and HARD come from the asan and hard targets; both reach the compiler and the linker.
@@ -61,13 +61,13 @@ objects: $(COBJ) $(BOBJ) $(MOBJ)
 $B/neap: $(MOBJ) $B/libneap.a
 	$(call say,link $@)
 	$Q$(CC) $(CFLAGS) $(SAN) $(LTO) $(LDFLAGS) -Wl,-E -o $@ $(MOBJ) $B/libneap.a \
-	  -Wl,--whole-archive $(LUA_A) -Wl,--no-whole-archive $(UV_LIBS) -lm -ldl -lpthread
+	  -Wl,--whole-archive $(LUA_A) -Wl,--no-whole-archive $(CORE_LIBS) -lm -ldl -lpthread
 
 # Lua's own functions stay undefined in the module: the host brings them, and there must not be two.
 # nodelete: closing the Lua state must not unload code that an abandoned lookup is still running.
 $B/neap.so: $(COBJ) $(BOBJ) scripts/neap.map
 	$(call say,link $@)
-	$Q$(CC) $(CFLAGS) $(SAN) $(LTO) $(LDFLAGS) -shared -Wl,-z,nodelete -Wl,--version-script=scripts/neap.map -o $@ $(COBJ) $(BOBJ) $(UV_LIBS) -lpthread
+	$Q$(CC) $(CFLAGS) $(SAN) $(LTO) $(LDFLAGS) -shared -Wl,-z,nodelete -Wl,--version-script=scripts/neap.map -o $@ $(COBJ) $(BOBJ) $(CORE_LIBS) -lpthread
 
 $B/libneap.a: $(COBJ) $(BOBJ)
 	$(call say,ar $@)
@@ -76,7 +76,7 @@ $B/libneap.a: $(COBJ) $(BOBJ)
 $B/core/%.o: src/core/%.c | libs
 	$(call say,cc $@)
 	@mkdir -p $(@D)
-	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -MMD -MP -c -o $@ $<
+	$Q$(CC) $(CFLAGS) $(BASE) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
 $B/bindings/%.o: src/bindings/%.c | libs
 	$(call say,cc $@)
 	@mkdir -p $(@D)
@@ -84,7 +84,7 @@ $B/bindings/%.o: src/bindings/%.c | libs
 $B/%.o: src/%.c | libs
 	$(call say,cc $@)
 	@mkdir -p $(@D)
-	$Q$(CC) $(CFLAGS) $(BASE) $(LUA_CFLAGS) $(UV_CFLAGS) -MMD -MP -c -o $@ $<
+	$Q$(CC) $(CFLAGS) $(BASE) $(LUA_CFLAGS) $(CORE_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The directories are prerequisites too: a module that was removed must leave the binary.
 $B/baked.c: $(STDLIB) $(sort $(dir $(STDLIB))) scripts/bake.lua
@@ -98,8 +98,8 @@ $B/baked.o: $B/baked.c src/bindings/baked.h | libs
 -include $(wildcard $B/*.d $B/*/*.d)
 
 libs:
-	@test -n "$(UV_LIBS)" -a -f "$(LUA_A)" || { \
-	  echo "neap: Lua 5.4 or libuv is missing: 'make deps' installs them (make run and make test do it first)" >&2; exit 1; }
+	@test -n "$(CORE_LIBS)" -a -f "$(LUA_A)" || { \
+	  echo "neap: Lua 5.4, libuv or OpenSSL is missing: 'make deps' installs them (make run and make test do it first)" >&2; exit 1; }
 
 deps: ## install the Debian packages to build that are missing
 	@sh scripts/deps.sh $(BUILD_PACKAGES)
@@ -151,7 +151,7 @@ $B/libcore.a: $(COBJ)
 $B/fuzz/%: spec/fuzz/%.c $B/libcore.a
 	$(call say,cc $@)
 	@mkdir -p $(@D)
-	$Q$(CC) $(CFLAGS) $(BASE) $(UV_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/libcore.a $(UV_LIBS) -lpthread
+	$Q$(CC) $(CFLAGS) $(BASE) $(CORE_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/libcore.a $(CORE_LIBS) -lpthread
 
 docs: all ## write docs/reference.md from the annotations beside the code
 	@$B/neap scripts/reference.lua docs/reference.md

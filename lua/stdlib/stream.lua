@@ -170,4 +170,14 @@ function methods:send_message(codec, ...)
   return written(self, codec:encode(...))
 end
 
+--- Begins TLS on this stream and waits for the handshake (see neap.tls.start).
+---@param opts? neap.tls.options
+---@return neap.stream|nil self
+---@return string? message
+---@return string? code
+function methods:starttls(opts)
+  local stream, message, code = require("neap.tls").start(self, opts)
+  return stream, message, code -- no tail call: errors are told at the line that called this
+end
+
 return methods

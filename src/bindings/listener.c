@@ -14,8 +14,9 @@
 #include "bindings/origin.h"
 #include "bindings/select.h"
 #include "bindings/stream.h"
+#include "bindings/tls.h"
 
-enum { UV_ORIGIN = 1, UV_ADDRESSES = 2, UVS = 2 };
+enum { UV_ORIGIN = 1, UV_ADDRESSES = 2, UV_TLS = 3, UVS = 3 };
 
 static const np_type listener_type;
 
@@ -163,12 +164,45 @@ static const np_waitkind accept_wait = {
 static const np_waitkind accept_mem_wait = {
   .what = "accept", .abort = np_waiter_forget, .describe = wait_describe};
 
-/* Pushes the connection: a stream or a record socket. 0 or a code, nothing pushed. */
-static int push_accepted(lua_State *L, listener *l, const np_accepted *a) {
+static int push_plain(lua_State *L, listener *l, const np_accepted *a) {
   if (a->mem) return np_push_transport_stream(L, a->mem);
   const accepts *what = &l->socks[a->which];
   if (what->records) return np_push_fd_dgram(L, a->fd);
   return np_push_socket_stream(L, a->fd, &what->kind, &a->peer);
+}
+
+/* Pushes the connection: a stream or a record socket. 0 or a code, nothing pushed. The TLS
+ * handshake begins with its first use, in the connection's own task. */
+static int push_accepted(lua_State *L, listener *l, const np_accepted *a) {
+  int r = push_plain(L, l, a);
+  if (np_likely(!l->tls) || r < 0) return r;
+  np_stream *s = np_check_stream(L, -1);
+  r = np_tls_put(s, np_tls_box_core(l->tls), NULL, NULL);
+  if (r < 0) { /* only memory can be missing */
+    np_stream_abort_object(L, -1);
+    lua_pop(L, 1);
+  }
+  return r;
+}
+
+/* tls(listener, context): connections to come speak TLS; its addresses say so. */
+static int f_tls(lua_State *L) {
+  listener *l = check(L);
+  np_tls_box *box = np_check_tls_box(L, 2);
+  lua_getiuservalue(L, 1, UV_ADDRESSES);
+  for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n; i++) {
+    lua_rawgeti(L, -1, i);
+    const char *rest = lua_tostring(L, -1);
+    bool tcp = strncmp(rest, "tcp://", 6) == 0;
+    if (tcp) lua_pushfstring(L, "tls://%s", rest + 6);
+    else lua_pushvalue(L, -1);
+    lua_rawseti(L, -3, i);
+    lua_pop(L, 1);
+  }
+  lua_pushvalue(L, 2);
+  lua_setiuservalue(L, 1, UV_TLS);
+  l->tls = box;
+  return 0;
 }
 
 enum { ACCEPT, ITERATE };
@@ -387,7 +421,7 @@ static const luaL_Reg meta[] = {
 
 static const np_type listener_type = {"neap.listener", methods, meta, f_index};
 
-static const luaL_Reg functions[] = {{"listen", np_listen}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"listen", np_listen}, {"tls", f_tls}, {NULL, NULL}};
 
 int luaopen_neap_listener_core(lua_State *L) {
   np_type_init(L, &listener_type);

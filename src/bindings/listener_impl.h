@@ -21,6 +21,7 @@ typedef struct listener {
   lua_State *main;                      /* for warnings */
   accepts socks[NP_LISTEN_SOCKETS_MAX]; /* what each of them accepts */
   uint8_t streak;                       /* failures in a row */
+  struct np_tls_box *tls;               /* what is accepted speaks TLS; anchored; NULL */
 } listener;
 
 /* Pushes a closed one. */

@@ -20,6 +20,7 @@ const luaL_Reg np_modules[] = {
   {"neap.select.core", luaopen_neap_select_core},
   {"neap.semaphore.core", luaopen_neap_semaphore_core},
   {"neap.stream.core", luaopen_neap_stream_core},
+  {"neap.tls.core", luaopen_neap_tls_core},
   {"neap.task.core", luaopen_neap_task_core},
   {"neap.trace.core", luaopen_neap_trace_core},
   {"neap.connect.core", luaopen_neap_connect_core},

@@ -26,6 +26,7 @@ int luaopen_neap_select_core(lua_State *L);
 int luaopen_neap_semaphore_core(lua_State *L);
 int luaopen_neap_stream_core(lua_State *L);
 int luaopen_neap_task_core(lua_State *L);
+int luaopen_neap_tls_core(lua_State *L);
 int luaopen_neap_trace_core(lua_State *L);
 int luaopen_neap_watchdog_core(lua_State *L);
 

@@ -11,6 +11,7 @@
 #include "bindings/origin.h"
 #include "bindings/sockopt.h"
 #include "bindings/stream_impl.h"
+#include "bindings/tls.h"
 #include "core/error.h"
 
 enum { UV_ORIGIN = 1 };
@@ -151,7 +152,9 @@ const char *np_stream_name(lua_State *L, stream *u) {
 
 int np_stream_failed(lua_State *L, stream *u, int code, const char *what) {
   if (!u->s || code == NP_ECLOSED) return np_fail_closed(L, &u->streak);
-  return np_fail_code(L, code, &u->streak, "%s %s", what, np_stream_name(L, u));
+  const char *name = np_stream_name(L, u), *why = np_stream_reason(u->s);
+  if (code == -ETIMEDOUT || !why) return np_fail_code(L, code, &u->streak, "%s %s", what, name);
+  return np_fail_why(L, code, &u->streak, lua_pushfstring(L, "%s %s: %s", what, name, why));
 }
 
 /* Options of a waiting call: a table as the last argument, removed from the stack; its deadline. */
@@ -217,6 +220,12 @@ static int end_stream(lua_State *L, stream *u, bool abort) {
 static int f_close(lua_State *L) { return end_stream(L, np_stream_self(L), false); }
 /* abort(): RST, now. */
 static int f_abort(lua_State *L) { return end_stream(L, np_stream_self(L), true); }
+
+void np_stream_abort_object(lua_State *L, int idx) {
+  stream *u = np_check_object(L, idx, &np_stream_type);
+  np_stream_abort(u->s);
+  u->s = NULL;
+}
 
 static int f_gc(lua_State *L) {
   stream *u = np_stream_self(L);
@@ -329,6 +338,7 @@ static int f_index(lua_State *L) {
   if (!u->s) return 0;
   if (strcmp(k, "peer") == 0) return push_end(L, u, np_socket_peer);
   if (strcmp(k, "address") == 0) return push_end(L, u, np_socket_local);
+  if (strcmp(k, "tls") == 0) return np_push_tls_info(L, u->s);
   if (strcmp(k, "unread_bytes") == 0) return lua_pushinteger(L, (lua_Integer)np_stream_in(u->s)), 1;
   if (strcmp(k, "unsent_bytes") == 0)
     return lua_pushinteger(L, (lua_Integer)np_stream_out(u->s)), 1;

@@ -29,6 +29,9 @@ int np_push_transport_stream(lua_State *L, np_transport *t);
 /* The open stream at idx; raises for anything else, "closed" included. */
 np_stream *np_check_stream(lua_State *L, int idx);
 
+/* Aborts the open stream at idx: nobody has seen it yet. */
+void np_stream_abort_object(lua_State *L, int idx);
+
 /* The stream at idx, NULL if it is something else or closed. */
 np_stream *np_test_stream(lua_State *L, int idx);
 

@@ -5,6 +5,7 @@
 #include "bindings/codec.h"
 #include "bindings/descriptor.h"
 #include "bindings/stream_impl.h"
+#include "core/error.h"
 #include "core/cmsg.h"
 #include "core/fdq.h"
 
@@ -34,7 +35,10 @@ static int read_failed(lua_State *L, stream *u, int code, int ctx) {
   }
   if (!(ctx & CTX_RAISE)) return np_stream_failed(L, u, code, "read");
   if (!u->s || code == NP_ECLOSED) return lua_pushnil(L), 1;
-  return np_raise(L, code, "read %s", np_stream_name(L, u));
+  const char *name = np_stream_name(L, u), *why = np_stream_reason(u->s);
+  if (!why || code == -ETIMEDOUT) return np_raise(L, code, "read %s", name);
+  lua_pushfstring(L, "read %s: %s", name, why);
+  return np_raise_message(L, -1, np_error_name(code));
 }
 
 static void warn_dropped(lua_State *L, stream *u) {

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 
 #include "bindings/task_impl.h"
+#include "core/error.h"
 
 const char np_key_runtime = 'r';
 
@@ -214,6 +215,11 @@ int np_fail_code(lua_State *L, int code, uint8_t *streak, const char *fmt, ...) 
   np_fail(L, code, "%s", what);
   bool can = count_streak(L, streak, lua_tostring(L, -2));
   return can ? np_give_way(L, 3, k_return) : 3;
+}
+
+int np_fail_why(lua_State *L, int code, uint8_t *streak, const char *message) {
+  np_fail_text(L, np_error_name(code), "%s", message);
+  return count_streak(L, streak, message) ? np_give_way(L, 3, k_return) : 3;
 }
 
 /* Seconds and instants. */

@@ -27,6 +27,9 @@ static inline size_t np_max(size_t a, size_t b) { return a > b ? a : b; }
 enum {
   NP_ECLOSED = -5001, /* our side closed the object: name ECANCELED, text "closed" */
   NP_EBADMSG = -5002, /* bytes that do not fit the awaited frame: name EBADMSG */
+  NP_ETLS = -5003,    /* the TLS protocol failed */
+  NP_ECERT = -5004,   /* a certificate or key is refused */
+  NP_ETRUNCATED = -5005, /* TLS: the end came without close_notify */
 };
 
 /* A circular doubly linked list; a node outside any list points to itself. */

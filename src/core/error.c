@@ -17,6 +17,9 @@ typedef struct row {
 static const row rows[] = {
   {NP_ECLOSED, "ECANCELED", "closed"},
   {NP_EBADMSG, "EBADMSG", "bad message"},
+  {NP_ETLS, "ETLS", "TLS failure"},
+  {NP_ECERT, "ECERT", "certificate refused"},
+  {NP_ETRUNCATED, "ETRUNCATED", "the end came without close_notify: the data may be cut short"},
   {NP_COND_END, "EOF", "end of file"},
   /* A name without an address is one thing to scripts, whichever way the resolver says it. */
   {UV_EAI_NONAME, "ENOTFOUND", "name not found"},

@@ -170,6 +170,11 @@ static ssize_t fault_send_fds(np_transport *t, const char *p, size_t n, const in
   return moved(x, x->below->ops->send_fds(x->below, p, allowed(x, n), fds, nfds));
 }
 
+static const char *fault_reason(np_transport *t) {
+  np_transport *below = self(t)->below;
+  return below->ops->reason ? below->ops->reason(below) : NULL;
+}
+
 static void leave(fault *x) {
   np_later_remove(&x->tell);
   np_timer_remove(x->t.loop, &x->timer);
@@ -193,6 +198,7 @@ static const np_transport_ops ops = {
   .fd = fault_fd,
   .close = fault_close,
   .pass = fault_pass,
+  .reason = fault_reason,
   .lingers = fault_lingers,
   .fdq = fault_fdq,
   .send_fds = fault_send_fds,

@@ -12,6 +12,7 @@
 #include "core/process.h"
 #include "core/resolve.h"
 #include "core/signal.h"
+#include "core/tls.h"
 #include "core/stream.h"
 
 static const np_pollops *choose_poll(const char *name) {
@@ -73,6 +74,7 @@ int np_loop_free(np_loop *l) {
   if (l->nobjects > 0) return (int)l->nobjects;
   np_resolve_shutdown(l);
   np_signal_shutdown(l);
+  np_tls_shutdown(l);
   free(l->slot[NP_SLOT_POOL]); /* stream_out.c's spare chunk */
   l->poll->close(l);
   close_uv(l);

@@ -54,6 +54,10 @@ typedef struct np_transport_ops {
   /* See np_transport_pass. NULL: there is nothing to pass. */
   void (*pass)(np_transport *t);
 
+  /* Why the last call failed, where a code says too little; NULL, and a result of NULL: it says
+   * enough. */
+  const char *(*reason)(np_transport *t);
+
   /* AF_UNIX: the queue of descriptors that came with the bytes, and sending some. NULL: carries
    * none. */
   struct np_fdq *(*fdq)(np_transport *t);

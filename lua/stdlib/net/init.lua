@@ -36,7 +36,12 @@ local net = {}
 ---@return neap.stream|neap.datagram|nil stream
 ---@return string? message
 ---@return string? code
-net.connect = connecting.connect
+net.connect = face(function(addr, opts)
+  if type(addr) == "string" and addr:find "^tls://" and (opts == nil or type(opts) == "table") then
+    return require("neap.tls").connect(connecting.connect, addr, opts)
+  end
+  return connecting.connect(addr, opts)
+end)
 
 ---@class neap.net.resolve_options
 ---@field timeout? number seconds; none
@@ -135,7 +140,7 @@ local absent = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true }
 ---@return neap.listener|nil listener
 ---@return string? message
 ---@return string? code
-net.listen = face(function(addr, opts)
+local listen = function(addr, opts)
   local list, message, code = literals("listen", addr)
   if not list then return nil, message, code end
   if #list == 1 then return listener.listen(list[1], opts) end
@@ -150,6 +155,13 @@ net.listen = face(function(addr, opts)
     end
   end
   return nil, message, code
+end
+
+net.listen = face(function(addr, opts)
+  if type(addr) == "string" and addr:find "^tls://" then
+    return require("neap.tls").listen(listen, addr, opts)
+  end
+  return listen(addr, opts)
 end)
 
 ---@class neap.net.datagram_options

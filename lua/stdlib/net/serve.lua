@@ -15,7 +15,10 @@ local TIMEOUT_S = 300
 local GRACE_S = 5
 
 -- What a peer can do to a handler at any time: one line, no traceback.
-local common = { ECONNRESET = true, EPIPE = true, ETIMEDOUT = true, ECONNABORTED = true }
+local common = {
+  ECONNRESET = true, EPIPE = true, ETIMEDOUT = true, ECONNABORTED = true, ETLS = true, ECERT = true,
+  ETRUNCATED = true,
+}
 local common_texts = {
   "connection reset by peer$", "broken pipe$", "timed out$", "connection aborted$",
 }
@@ -203,6 +206,12 @@ local function serve(addr, opts, handler)
   if opts == nil then opts = {} end
   check(addr, opts, handler)
   local owned = type(addr) == "string"
+  local tls = owned and addr:find "^tls://" ~= nil
+  if tls then
+    local rest, behind, code = require("neap.tls").serving(opts, handler)
+    if not rest then error(setmetatable({ message = behind, code = code }, failure), 2) end
+    opts, handler = rest, behind
+  end
   local listener = owned and listen(addr, opts) or addr
   local timeout = opts.timeout
   if timeout == nil then timeout = TIMEOUT_S end

@@ -1,0 +1,290 @@
+-- neap.tls: TLS on streams: contexts, starttls, and what net.connect, net.listen and net.serve do
+-- for tls:// addresses.
+--
+-- The one idea: TLS is a layer that one call puts on a stream; everything above reads and writes as
+-- before. This file sorts options and waits for handshakes; records and certificates are OpenSSL's.
+
+local core = require "neap.tls.core"
+local tasks = require "neap.task.core"
+local semaphore = require("neap.semaphore.core").semaphore
+
+local tls = {}
+
+-- A peer that is silent in the middle of a handshake is let go.
+local HANDSHAKE_S = 10
+-- Handshakes in progress per server: each costs a millisecond of CPU and holds 20 KiB or more.
+local HANDSHAKES = 256
+
+---@class neap.tls.options
+---@field cert? string certificate chain, leaf first: the path of a PEM file, or PEM text
+---@field key? string its private key, likewise; without it looked for in `cert`
+---@field password? string of an encrypted key; nobody is ever asked for one
+---@field ca? string trusted authorities: a PEM file, a directory (c_rehash) or PEM text; a client
+---  without it trusts the system's
+---@field verify? boolean|"require"|"request" client: true, the certificate and the host name are
+---  checked; server: clients must show a certificate of `ca` (true when there is a `ca`), or may
+---@field min_version? "1.2"|"1.3" "1.2"
+---@field max_version? "1.2"|"1.3" the newest
+---@field alpn? string[] protocols, preferred first; the server's order decides
+---@field ciphers? string OpenSSL's list for TLS 1.2
+---@field names? table<string, neap.tls.context>|fun(name: string|nil): neap.tls.context|nil server:
+---  the context for the name that the client asked for ("*.example.org" stands for one label); nil:
+---  this one. A function runs in the connection's task and may wait
+local context_options = {
+  cert = true, key = true, password = true, ca = true, verify = true, min_version = true,
+  max_version = true, alpn = true, ciphers = true,
+}
+
+-- Options that are not the context's.
+local more_options = {
+  context = true, names = true, name = true, handshake_timeout = true, handshakes = true,
+  session = true,
+}
+
+---@class neap.tls.context
+local context = {}
+context.__index = context
+context.__name = "neap.tls.context"
+
+local function bad(n, name, text, level)
+  error(("bad argument #%d to '%s' (%s)"):format(n, name, text), level + 1)
+end
+
+-- Argument errors of the core, told at the caller's line.
+local function made(name, level, ok, value, message, code)
+  if ok then return value, message, code end
+  local text = type(value) == "string" and value:match "%((.*)%)$"
+  if text then bad(1, name, text, level + 1) end
+  error(value, 0)
+end
+
+local function config_of(opts, server)
+  local config = { server = server, ask_name = server and opts.names ~= nil }
+  for key in pairs(context_options) do config[key] = opts[key] end
+  return config
+end
+
+local function new_context(opts, server, name, level)
+  local config = config_of(opts, server)
+  local box, message, code = made(name, level + 1, pcall(core.context, config))
+  if not box then return nil, message, code end
+  return setmetatable({ box = box, server = server, opts = opts, names = opts.names }, context)
+end
+
+local function check_names(names, name, level)
+  local kind = type(names)
+  if kind ~= "nil" and kind ~= "table" and kind ~= "function" then
+    bad(1, name, "option 'names': table or function expected, got " .. kind, level + 1)
+  end
+end
+
+--- Makes a context: certificates, trust and rules, read once and shared by any number of
+-- connections. For clients it also remembers sessions, so that a second connection to a server is
+-- cheaper.
+---@param opts? neap.tls.options with `server = true` for the serving side
+---@return neap.tls.context|nil context
+---@return string? message
+---@return string? code ECERT (a certificate or key that is none, or do not fit), ENOENT, EACCES, EINVAL
+function tls.context(opts)
+  opts = opts or {}
+  if type(opts) ~= "table" then
+    bad(1, "context", "table expected, got " .. type(opts), 2)
+  end
+  for key in pairs(opts) do
+    if not context_options[key] and key ~= "server" and key ~= "names" then
+      bad(1, "context", ("unknown option '%s'"):format(tostring(key)), 2)
+    end
+  end
+  check_names(opts.names, "context", 2)
+  return new_context(opts, opts.server and true or false, "context", 2)
+end
+
+--- Reads the certificates again, or others: connections to come use them, open ones stay as they
+-- are, and so do the tickets that clients hold. After a failure everything is as before.
+---@param opts? neap.tls.options what changes
+---@return neap.tls.context|nil self
+---@return string? message
+---@return string? code
+function context:reload(opts)
+  local all = {}
+  for key, value in pairs(self.opts) do all[key] = value end
+  for key, value in pairs(opts or {}) do all[key] = value end
+  local box, message, code =
+    made("reload", 2, pcall(core.context, config_of(all, self.server), self.box))
+  if not box then return nil, message, code end
+  self.opts, self.names = all, all.names
+  return self
+end
+
+local function is_context(value) return getmetatable(value) == context end
+
+-- The context that the options name or describe.
+local function context_of(opts, server, name, level)
+  local given = opts.context
+  if given == nil then return new_context(opts, server, name, level + 1) end
+  if not is_context(given) or given.server ~= server then
+    local kind = server and "a server's" or "a client's"
+    bad(2, name, ("option 'context': %s context expected"):format(kind), level + 1)
+  end
+  return given
+end
+
+-- One context for all connections that give no options: it is also where sessions are kept.
+local plain
+
+local function client_context(opts, name, level)
+  local own = opts.context ~= nil
+  for key in pairs(context_options) do own = own or opts[key] ~= nil end
+  if own then return context_of(opts, false, name, level + 1) end
+  if not plain then
+    local message, code
+    plain, message, code = new_context({}, false, name, level + 1)
+    if not plain then return nil, message, code end
+  end
+  return plain
+end
+
+local function choose(names, name)
+  if type(names) == "function" then return names(name) end
+  if not name then return nil end
+  name = name:lower()
+  return names[name] or names[(name:gsub("^[^.]+", "*", 1))]
+end
+
+-- Waits for the handshake's end; in a server answers the question for the client's name.
+local function handshake(stream, ctx, seconds)
+  local by = seconds and tasks.now() + seconds
+  while true do
+    local left = by and math.max(0, by - tasks.now())
+    local done, name, code = core.handshake(stream, left)
+    if done then return stream end
+    if done == nil then return nil, name, code end
+    local other = ctx.names and choose(ctx.names, name)
+    if other ~= nil and not is_context(other) then
+      error("'names' gave something that is no context: " .. type(other), 0)
+    end
+    core.use(stream, other and other.box)
+  end
+end
+
+local function check_seconds(opts, key, name, level)
+  local s = opts[key]
+  if s ~= nil and (type(s) ~= "number" or s ~= s or s < 0) then
+    bad(2, name, ("option '%s': seconds expected, got %s"):format(key, tostring(s)), level + 1)
+  end
+  return s
+end
+
+local start_options = { server = true, unread = true, timeout = true }
+
+--- Puts TLS on a stream and waits for the handshake; also on a stream that has TLS already. What is
+-- unread is refused (EPROTO): who speaks TLS next does not send before the handshake, so those
+-- bytes are somebody else's; `unread = true` hands them to TLS, for protocols whose header and
+-- first record may come together (PROXY).
+---@param stream neap.stream
+---@param opts? neap.tls.options and: server (boolean), name (string, the server's name to ask for
+---  and check), context, timeout (seconds, 10), unread (boolean), session (string)
+---@return neap.stream|nil stream
+---@return string? message
+---@return string? code ECERT, ETLS, EPROTO, ETIMEDOUT and what the stream's own failures are
+function tls.start(stream, opts)
+  opts = opts or {}
+  if type(opts) ~= "table" then
+    bad(2, "starttls", "table expected, got " .. type(opts), 3)
+  end
+  for key in pairs(opts) do
+    if not (context_options[key] or more_options[key] or start_options[key]) then
+      bad(2, "starttls", ("unknown option '%s'"):format(tostring(key)), 3)
+    end
+  end
+  check_names(opts.names, "starttls", 3)
+  check_seconds(opts, "timeout", "starttls", 3)
+  local server = opts.server and true or false
+  local ctx, message, code
+  if server then ctx, message, code = context_of(opts, true, "starttls", 3)
+  else ctx, message, code = client_context(opts, "starttls", 3) end
+  if not ctx then return nil, message, code end
+  if not server and opts.name == nil and ctx.opts.verify ~= false then
+    bad(2, "starttls", "option 'name': the server's name, which its certificate is checked for", 3)
+  end
+  local ok
+  ok, message, code = core.put(stream, ctx.box, opts.name, opts.session, opts.unread)
+  if not ok then return nil, message, code end
+  return handshake(stream, ctx, opts.timeout or HANDSHAKE_S)
+end
+
+-- Splits a table of options into TLS's and the others.
+local function split(opts)
+  local own, rest = {}, {}
+  for key, value in pairs(opts or {}) do
+    if context_options[key] or more_options[key] then own[key] = value else rest[key] = value end
+  end
+  return own, rest
+end
+
+-- net.connect of a tls:// address; `connect` is the one for others.
+function tls.connect(connect, addr, opts)
+  local own, rest = split(opts)
+  local host, port = addr:match "^tls://%[?(.-)%]?:(%w+)$"
+  local by = rest.timeout and tasks.now() + rest.timeout
+  local ctx, message, code = client_context(own, "connect", 3)
+  if not ctx then return nil, message, code end
+  check_seconds(own, "handshake_timeout", "connect", 3)
+  local stream
+  stream, message, code = connect("tcp://" .. addr:sub(7), rest)
+  if not stream then return nil, (message:gsub("tcp://", "tls://", 1)), code end
+  local name = own.name or host:gsub("%%.*$", "")
+  local ok
+  ok, message, code = core.put(stream, ctx.box, name, own.session or (name .. ":" .. port))
+  if ok then
+    local left = by and math.max(0, by - tasks.now()) or math.huge
+    ok, message, code = handshake(stream, ctx, math.min(left, own.handshake_timeout or HANDSHAKE_S))
+  end
+  if ok then return stream end
+  stream:abort()
+  return nil, ("connect %s: %s"):format(addr, message:gsub("^.-: ", "", 1)), code
+end
+
+-- net.listen of a tls:// address.
+function tls.listen(listen, addr, opts)
+  local own, rest = split(opts)
+  local ctx, message, code = context_of(own, true, "listen", 3)
+  if not ctx then return nil, message, code end
+  if not ctx.opts.cert and not ctx.names then
+    bad(2, "listen", "option 'cert': a tls:// address needs a certificate", 3)
+  end
+  local l
+  l, message, code = listen("tcp://" .. addr:sub(7), rest)
+  if not l then return nil, (message:gsub("tcp://", "tls://", 1)), code end
+  require("neap.listener.core").tls(l, ctx.box)
+  return l
+end
+
+-- For net.serve: the options of the listener, and the handler behind a handshake that has its own
+-- deadline and stands in line with at most `handshakes` others.
+function tls.serving(opts, handler)
+  local own, rest = split(opts)
+  local seconds = check_seconds(own, "handshake_timeout", "serve", 4) or HANDSHAKE_S
+  local most = own.handshakes or HANDSHAKES
+  if math.type(most) ~= "integer" or most < 1 then
+    bad(2, "serve", "option 'handshakes': a positive integer expected", 4)
+  end
+  check_names(own.names, "serve", 4)
+  local ctx, message, code = context_of(own, true, "serve", 4)
+  if not ctx then return nil, message, code end
+  rest.context = ctx
+  local places = semaphore(most)
+  return rest, function(conn)
+    local ok
+    do
+      local _ <close> = places:permit()
+      ok, message, code = handshake(conn, ctx, seconds)
+    end
+    if ok then return handler(conn) end
+    error(setmetatable({ message = message, code = code }, {
+      __name = "neap.error", __tostring = function(e) return e.message end,
+    }), 0)
+  end
+end
+
+return tls

@@ -1,0 +1,587 @@
+/* The TLS layer: plaintext above, records below, OpenSSL between two buffers.
+ *
+ * OpenSSL reads and writes by a BIO that never waits: it takes from the ciphertext that one read of
+ * the transport below brought, and what it writes is gathered, so that several records leave in one
+ * system call. A connection holds such a buffer only while bytes are stuck in it. Plaintext counts
+ * as written when its records have left: flush() keeps its meaning. */
+#include "core/tls.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+
+#include "core/tls_impl.h"
+
+#ifdef NP_HARD
+enum { READ_SIZE = 7, ENCRYPT_MAX = 3 };
+#else
+enum {
+  READ_SIZE = 64 << 10, /* ciphertext read at once */
+  ENCRYPT_MAX = 64 << 10 /* plaintext encrypted before its records must leave */
+};
+#endif
+enum {
+  BUFFER_SIZE = 72 << 10, /* spare ones: 64 KiB of plaintext and what four records add */
+  SPARES = 2,             /* reading and writing; more only where TLS runs in TLS */
+  RECORD_MAX = 16384,     /* plaintext of one record (RFC 8446 5.1) */
+  OUT_MAX = 256 << 10     /* handshake answers to a peer that does not read */
+};
+
+typedef struct bytes { /* p[off .. off + len) */
+  char *p;
+  size_t off, len, cap;
+} bytes;
+
+struct np_tls {
+  np_transport t;
+  np_transport *below;         /* owned */
+  np_tls_context *ctx, *first; /* in use; the one it began with, which has the BIO's methods */
+  SSL *ssl;
+  char *session;
+  bytes in, out; /* ciphertext: read and not yet taken by OpenSSL; not yet sent */
+  size_t owed;   /* plaintext whose records are in `out` */
+  np_tls_fn *fn;
+  void *owner;
+  bool shaken, asking, named; /* handshake done; stands at the client's name; that was answered */
+  bool below_eof, ended, notified;
+  bool flooded; /* OpenSSL must answer before it reads on, and `out` is full */
+  int below_code, failed;
+  int wants;
+  np_later tell; /* the handshake has ended */
+  char name[256], reason[NP_TLS_REASON_MAX];
+};
+
+static np_tls *self(np_transport *t) { return np_container(t, np_tls, t); }
+
+/* ---- buffers ---- */
+
+typedef struct spares {
+  int n;
+  char *p[SPARES];
+} spares;
+
+static char *take_buffer(np_loop *l) {
+  spares *s = *np_loop_slot(l, NP_SLOT_TLS);
+  return s && s->n > 0 ? s->p[--s->n] : malloc(BUFFER_SIZE);
+}
+
+static void drop_buffer(np_loop *l, bytes *b) {
+  void **slot = np_loop_slot(l, NP_SLOT_TLS);
+  if (!*slot) *slot = calloc(1, sizeof(spares));
+  spares *s = *slot;
+  if (s && s->n < SPARES && b->cap == BUFFER_SIZE) s->p[s->n++] = b->p;
+  else free(b->p);
+  *b = (bytes){0};
+}
+
+void np_tls_shutdown(np_loop *l) {
+  void **slot = np_loop_slot(l, NP_SLOT_TLS);
+  spares *s = *slot;
+  while (s && s->n > 0) free(s->p[--s->n]);
+  free(s);
+  *slot = NULL;
+}
+
+/* Between two calls a buffer is as small as what it holds; without memory it stays. */
+static void shrink(np_loop *l, bytes *b) {
+  if (!b->p) return;
+  char *p = b->len > 0 && b->cap == BUFFER_SIZE ? malloc(b->len) : NULL;
+  if (b->len > 0 && !p) return;
+  if (p) memcpy(p, b->p + b->off, b->len);
+  bytes kept = {p, 0, b->len, b->len};
+  drop_buffer(l, b);
+  if (p) *b = kept;
+}
+
+static int append(np_loop *l, bytes *b, const char *p, size_t n) {
+  if (!b->p) {
+    b->p = take_buffer(l);
+    if (!b->p) return -ENOMEM;
+    b->cap = BUFFER_SIZE;
+  }
+  if (b->off + b->len + n > b->cap) {
+    size_t cap = np_max(2 * b->cap, b->len + n);
+    char *bigger = malloc(cap);
+    if (!bigger) return -ENOMEM;
+    memcpy(bigger, b->p + b->off, b->len);
+    bytes moved = {bigger, 0, b->len, cap};
+    drop_buffer(l, b);
+    *b = moved;
+  }
+  memcpy(b->p + b->off + b->len, p, n);
+  b->len += n;
+  return 0;
+}
+
+static void consume(bytes *b, size_t n) {
+  b->off += n;
+  b->len -= n;
+  if (b->len == 0) b->off = 0;
+}
+
+/* ---- OpenSSL's side ---- */
+
+static size_t below_pending(np_tls *x) {
+  return x->below->ops->pending ? x->below->ops->pending(x->below) : 0;
+}
+
+/* 1, 0: nothing now; the end and failures are remembered. */
+static int refill(np_tls *x) {
+  if (x->below_eof || x->below_code) return 0;
+  if (!x->below->readable && below_pending(x) == 0) return 0;
+  if (x->in.cap != BUFFER_SIZE) {
+    drop_buffer(x->t.loop, &x->in);
+    x->in.p = take_buffer(x->t.loop);
+    x->in.cap = x->in.p ? BUFFER_SIZE : 0;
+  }
+  x->in.off = 0;
+  ssize_t n = x->in.p ? x->below->ops->read(x->below, x->in.p, READ_SIZE) : -ENOMEM;
+  if (n > 0) x->in.len = (size_t)n;
+  else if (n == 0) x->below_eof = true;
+  else if (n != -EAGAIN) x->below_code = (int)n;
+  return n > 0;
+}
+
+static int bio_read(BIO *b, char *buf, size_t size, size_t *done) {
+  np_tls *x = BIO_get_data(b);
+  BIO_clear_retry_flags(b);
+  *done = 0;
+  if (x->in.len == 0 && !refill(x)) {
+    if (!x->below_eof && !x->below_code) BIO_set_retry_read(b);
+    return 0;
+  }
+  *done = np_min(size, x->in.len);
+  memcpy(buf, x->in.p + x->in.off, *done);
+  consume(&x->in, *done);
+  return 1;
+}
+
+static int bio_write(BIO *b, const char *p, size_t n, size_t *done) {
+  np_tls *x = BIO_get_data(b);
+  BIO_clear_retry_flags(b);
+  *done = 0;
+  x->flooded = x->out.len > OUT_MAX;
+  if (x->flooded) BIO_set_retry_write(b);
+  else if (append(x->t.loop, &x->out, p, n) < 0) x->below_code = -ENOMEM;
+  else *done = n;
+  return *done > 0;
+}
+
+static long bio_ctrl(BIO *b, int cmd, long num, void *ptr) {
+  np_tls *x = BIO_get_data(b);
+  (void)num, (void)ptr;
+  if (cmd == BIO_CTRL_EOF) return x->below_eof;
+  return cmd == BIO_CTRL_FLUSH;
+}
+
+static int bio_create(BIO *b) {
+  BIO_set_init(b, 1);
+  return 1;
+}
+
+BIO_METHOD *np_tls_bio_method(void) {
+  BIO_METHOD *m = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "neap transport");
+  if (!m) return NULL;
+  BIO_meth_set_read_ex(m, bio_read);
+  BIO_meth_set_write_ex(m, bio_write);
+  BIO_meth_set_ctrl(m, bio_ctrl);
+  BIO_meth_set_create(m, bio_create);
+  return m;
+}
+
+SSL *np_tls_ssl(np_transport *t) { return self(t)->ssl; }
+const char *np_tls_session_name(np_tls *x) { return x->session; }
+np_tls_context *np_tls_context_of(np_tls *x) { return x->ctx; }
+
+bool np_tls_hello(np_tls *x, const unsigned char *sni, size_t len) {
+  if (x->named) return false;
+  len = len < sizeof x->name && !memchr(sni ? sni : (const void *)"", 0, len) ? len : 0;
+  if (len > 0) memcpy(x->name, sni, len);
+  x->asking = true;
+  return true;
+}
+
+/* ---- what went wrong ---- */
+
+static int fail(np_tls *x, int code) {
+  if (!x->failed) x->failed = code;
+  return x->failed;
+}
+
+static int fail_tls(np_tls *x) {
+  long verdict = SSL_get_verify_result(x->ssl);
+  if (!x->shaken && verdict != X509_V_OK && SSL_get_verify_mode(x->ssl) != SSL_VERIFY_NONE) {
+    snprintf(x->reason, sizeof x->reason, "%s", X509_verify_cert_error_string(verdict));
+    ERR_clear_error();
+    return fail(x, NP_ECERT);
+  }
+  np_tls_openssl_reason(x->reason, sizeof x->reason);
+  return fail(x, NP_ETLS);
+}
+
+/* After a call of OpenSSL that did not succeed: -EAGAIN, 0 (the peer's close_notify), or the
+ * failure. */
+static int outcome(np_tls *x) {
+  switch (SSL_get_error(x->ssl, 0)) {
+  case SSL_ERROR_WANT_READ:
+  case SSL_ERROR_WANT_WRITE: return -EAGAIN;
+  case SSL_ERROR_WANT_CLIENT_HELLO_CB: return NP_TLS_NAME;
+  case SSL_ERROR_ZERO_RETURN: x->ended = true; return 0;
+  default: break;
+  }
+  if (x->below_code) return fail(x, x->below_code);
+  if (x->below_eof && x->shaken) return fail(x, NP_ETRUNCATED);
+  if (x->below_eof)
+    snprintf(x->reason, sizeof x->reason, "the peer closed the connection during the handshake");
+  return x->below_eof ? fail(x, NP_ETLS) : fail_tls(x);
+}
+
+/* ---- moving ---- */
+
+/* Sends what it can. A failure of the transport below is remembered. */
+static void flush(np_tls *x) {
+  while (x->out.len > 0 && x->below->writable) {
+    struct iovec v = {x->out.p + x->out.off, x->out.len};
+    ssize_t n = x->below->ops->writev(x->below, &v, 1);
+    if (n == -EAGAIN) return;
+    if (n < 0) {
+      x->below_code = (int)n;
+      x->out.len = 0;
+      fail(x, (int)n);
+      return;
+    }
+    consume(&x->out, (size_t)n);
+  }
+}
+
+static void tls_want(np_transport *t, int events) {
+  np_tls *x = self(t);
+  x->wants = events;
+  if (!x->below->ops->want) return;
+  int w = x->out.len > 0 && !x->below->writable ? NP_WRITABLE : 0;
+  if (!x->shaken && !x->asking && !x->failed) w |= NP_READABLE;
+  x->below->ops->want(x->below, w | (x->shaken ? events & NP_READABLE : 0));
+}
+
+/* The end of each call: nothing large stays behind. */
+static void settle(np_tls *x) {
+  flush(x);
+  shrink(x->t.loop, &x->in);
+  shrink(x->t.loop, &x->out);
+  x->t.peer_done = x->ended || x->below->peer_done;
+}
+
+static int step(np_tls *x) {
+  if (x->failed) return x->failed;
+  if (x->shaken) return 0;
+  if (x->asking) return NP_TLS_NAME;
+  ERR_clear_error();
+  int r = SSL_do_handshake(x->ssl) == 1 ? 0 : outcome(x);
+  x->shaken = r == 0;
+  flush(x); /* an alert goes out, too */
+  if (r == 0 && x->failed) r = x->failed;
+  if (r != -EAGAIN) np_soon_add(x->t.loop, &x->tell);
+  return r;
+}
+
+/* For reads and writes: 0: go on; -EAGAIN or the failure. */
+static int shaken(np_tls *x) {
+  int r = x->shaken && !x->failed ? 0 : step(x);
+  if (r == NP_TLS_NAME) r = -EAGAIN;
+  if (r < 0) settle(x);
+  return r;
+}
+
+static void on_tell(np_later *w) {
+  np_tls *x = np_container(w, np_tls, tell);
+  if (!x->asking) x->t.readable = x->t.writable = true;
+  if (x->fn) x->fn(x->owner);
+  if (!x->asking) x->t.notify(&x->t, NP_READABLE | NP_WRITABLE);
+}
+
+static ssize_t tls_read(np_transport *t, void *buf, size_t size) {
+  np_tls *x = self(t);
+  int r = shaken(x);
+  if (r == -EAGAIN) t->readable = false;
+  if (r < 0) return r;
+  if (x->ended) return 0;
+  size_t n = 0, k;
+  ERR_clear_error();
+  while (n < size && SSL_read_ex(x->ssl, (char *)buf + n, size - n, &k)) n += k;
+  r = n < size ? outcome(x) : -EAGAIN;
+  if (n < size && r == -EAGAIN) t->readable = false;
+  settle(x);
+  t->in_total += n;
+  return n > 0 ? (ssize_t)n : r;
+}
+
+/* One record's worth: straight from a large piece, small ones joined in `room`. */
+static struct iovec next_record(const struct iovec *iov, int n, int *at, size_t *off, size_t most,
+                                char *room) {
+  size_t len = 0;
+  while (*at < n && iov[*at].iov_len == *off) ++*at, *off = 0;
+  if (*at == n) return (struct iovec){room, 0};
+  char *p = (char *)iov[*at].iov_base + *off;
+  size_t left = iov[*at].iov_len - *off;
+  if (left >= most || *at == n - 1) {
+    len = np_min(left, most);
+    *off += len;
+    return (struct iovec){p, len};
+  }
+  for (; *at < n && len < most; ++*at, *off = 0) {
+    size_t k = np_min(iov[*at].iov_len - *off, most - len);
+    memcpy(room + len, (char *)iov[*at].iov_base + *off, k);
+    len += k;
+    *off += k;
+    if (*off < iov[*at].iov_len) break;
+  }
+  return (struct iovec){room, len};
+}
+
+static int encrypt(np_tls *x, const struct iovec *iov, int n) {
+  char room[RECORD_MAX];
+  int at = 0;
+  size_t off = 0, k;
+  ERR_clear_error();
+  while (x->owed < ENCRYPT_MAX) {
+    size_t most = np_min(RECORD_MAX, ENCRYPT_MAX - x->owed);
+    struct iovec v = next_record(iov, n, &at, &off, most, room);
+    if (v.iov_len == 0) break;
+    if (!SSL_write_ex(x->ssl, v.iov_base, v.iov_len, &k)) return outcome(x);
+    x->owed += k;
+  }
+  return 0;
+}
+
+static ssize_t tls_writev(np_transport *t, const struct iovec *iov, int n) {
+  np_tls *x = self(t);
+  int r = shaken(x);
+  if (r == 0) flush(x);
+  if (r == 0 && x->out.len == 0 && x->owed == 0 && !x->failed) {
+    r = encrypt(x, iov, n);
+    flush(x);
+  }
+  if (x->failed) r = x->failed;
+  else if (r == 0 && x->out.len > 0) r = -EAGAIN;
+  if (r == -EAGAIN) t->writable = false;
+  settle(x);
+  if (r < 0) return r;
+  size_t written = x->owed;
+  x->owed = 0;
+  return (ssize_t)written;
+}
+
+static void say_goodbye(np_tls *x) {
+  if (!x->shaken || x->failed || x->notified) return;
+  ERR_clear_error();
+  SSL_shutdown(x->ssl);
+  ERR_clear_error();
+  x->notified = true;
+}
+
+static int tls_finish(np_transport *t) {
+  np_tls *x = self(t);
+  if (x->failed) return x->failed == NP_ETRUNCATED ? 0 : x->failed;
+  say_goodbye(x);
+  settle(x);
+  if (x->failed) return x->failed;
+  if (x->out.len > 0) {
+    t->writable = false;
+    return -EAGAIN;
+  }
+  int r = x->below->ops->finish ? x->below->ops->finish(x->below) : 0;
+  if (r == -EAGAIN) t->writable = false;
+  return r;
+}
+
+static size_t tls_pending(np_transport *t) {
+  np_tls *x = self(t);
+  if (!x->shaken || x->failed || x->flooded) return 0;
+  return (size_t)SSL_pending(x->ssl) + x->in.len + below_pending(x);
+}
+
+static int tls_fd(np_transport *t) {
+  np_transport *below = self(t)->below;
+  return below->ops->fd ? below->ops->fd(below) : -1;
+}
+
+static bool tls_lingers(np_transport *t) {
+  np_transport *below = self(t)->below;
+  return below->ops->lingers && below->ops->lingers(below);
+}
+
+static void tls_pass(np_transport *t) { np_transport_pass(self(t)->below); }
+
+static const char *tls_reason(np_transport *t) {
+  np_tls *x = self(t);
+  return x->failed && x->reason[0] ? x->reason : NULL;
+}
+
+static void leave(np_tls *x) {
+  np_later_remove(&x->tell);
+  if (x->ssl) {
+    SSL_set_shutdown(x->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* keeps the session */
+    SSL_free(x->ssl);
+  }
+  drop_buffer(x->t.loop, &x->in);
+  drop_buffer(x->t.loop, &x->out);
+  np_tls_context_unref(x->ctx);
+  np_tls_context_unref(x->first);
+  free(x->session);
+  free(x);
+}
+
+static void tls_close(np_transport *t, bool abort) {
+  np_tls *x = self(t);
+  np_transport *below = x->below;
+  if (!abort) {
+    say_goodbye(x);
+    flush(x);
+  }
+  leave(x);
+  below->ops->close(below, abort);
+}
+
+static const np_transport_ops ops = {
+  .name = "tls",
+  .read = tls_read,
+  .writev = tls_writev,
+  .finish = tls_finish,
+  .want = tls_want,
+  .pending = tls_pending,
+  .fd = tls_fd,
+  .close = tls_close,
+  .lingers = tls_lingers,
+  .pass = tls_pass,
+  .reason = tls_reason,
+};
+
+/* The transport below says that it is worth trying again. */
+static void on_below(np_transport *below, int events) {
+  np_tls *x = below->above;
+  int tell = events & ~(NP_READABLE | NP_WRITABLE);
+  if (!x->shaken || x->failed) {
+    step(x);
+    settle(x);
+    tls_want(&x->t, x->wants);
+    return;
+  }
+  flush(x);
+  if (x->out.len == 0) x->flooded = false;
+  if (below->readable || x->failed) x->t.readable = true;
+  if (x->out.len == 0 || x->failed) x->t.writable = below->writable || x->failed;
+  settle(x);
+  tls_want(&x->t, x->wants);
+  if (x->t.readable) tell |= NP_READABLE;
+  if (x->t.writable) tell |= NP_WRITABLE;
+  if (tell) x->t.notify(&x->t, tell);
+}
+
+/* ---- making ---- */
+
+static bool is_address(const char *name) {
+  unsigned char a[16];
+  return inet_pton(AF_INET, name, a) == 1 || inet_pton(AF_INET6, name, a) == 1;
+}
+
+static bool expect(np_tls *x, const char *name) {
+  bool address = is_address(name);
+  if (!address && !SSL_set_tlsext_host_name(x->ssl, name)) return false;
+  if (x->ctx->verify == NP_TLS_VERIFY_NONE) return true;
+  if (address) return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(x->ssl), name);
+  return SSL_set1_host(x->ssl, name);
+}
+
+static int open_ssl(np_tls *x, const char *name, const char *session) {
+  x->ssl = SSL_new(x->ctx->ctx);
+  BIO *b = x->ssl ? BIO_new(x->ctx->bio) : NULL;
+  if (!b) return -ENOMEM;
+  BIO_set_data(b, x);
+  SSL_set_bio(x->ssl, b, b);
+  SSL_set_app_data(x->ssl, x);
+  if (x->ctx->server) {
+    SSL_set_accept_state(x->ssl);
+    return 0;
+  }
+  SSL_set_connect_state(x->ssl);
+  if (name && !expect(x, name)) return -EINVAL;
+  if (!session) return 0;
+  x->session = strdup(session);
+  if (!x->session) return -ENOMEM;
+  SSL_SESSION *kept = np_tls_session_take(x->ctx, session);
+  if (kept) SSL_set_session(x->ssl, kept);
+  SSL_SESSION_free(kept);
+  return 0;
+}
+
+static int take_unread(np_tls *x, np_stream *s) {
+  const char *p;
+  size_t n = np_stream_peek(s, &p);
+  if (n == 0) return 0;
+  int r = append(x->t.loop, &x->in, p, n);
+  if (r == 0) np_stream_consume(s, n);
+  return r;
+}
+
+int np_tls_put(np_stream *s, np_tls_context *ctx, const char *name, const char *session) {
+  int r = np_stream_flush(s);
+  if (r != 0) return r < 0 ? r : -EBUSY;
+  if (np_stream_ended(s)) return -EPIPE;
+  np_tls *x = calloc(1, sizeof *x);
+  if (!x) return -ENOMEM;
+  x->below = np_stream_transport(s);
+  x->t = (np_transport){.ops = &ops,
+                        .loop = x->below->loop,
+                        .inside = x->below->inside,
+                        .readable = true,
+                        .writable = true};
+  x->ctx = np_tls_context_ref(ctx);
+  x->first = np_tls_context_ref(ctx);
+  np_later_init(&x->tell, on_tell);
+  r = open_ssl(x, name, session);
+  if (r == 0) r = take_unread(x, s);
+  if (r < 0) {
+    leave(x);
+    return r;
+  }
+  shrink(x->t.loop, &x->in);
+  x->below->above = x;
+  x->below->notify = on_below;
+  np_stream_set_transport(s, &x->t);
+  return 0;
+}
+
+np_transport *np_tls_of(np_stream *s) {
+  np_transport *t = np_stream_transport(s);
+  return t->ops == &ops ? t : NULL;
+}
+
+int np_tls_handshake(np_transport *t) {
+  np_tls *x = self(t);
+  int r = step(x);
+  settle(x);
+  tls_want(t, x->wants);
+  return r;
+}
+
+void np_tls_on_handshake(np_transport *t, np_tls_fn *fn, void *owner) {
+  self(t)->fn = fn;
+  self(t)->owner = owner;
+}
+
+const char *np_tls_client_name(np_transport *t) {
+  return self(t)->name[0] ? self(t)->name : NULL;
+}
+
+void np_tls_use(np_transport *t, np_tls_context *ctx) {
+  np_tls *x = self(t);
+  x->asking = false;
+  x->named = true;
+  if (!ctx || ctx == x->ctx) return;
+  SSL_set_SSL_CTX(x->ssl, ctx->ctx);
+  np_tls_context_unref(x->ctx);
+  x->ctx = np_tls_context_ref(ctx);
+}

@@ -1,0 +1,315 @@
+/* TLS contexts: certificates, keys, trust, ALPN, and the sessions that a client may resume.
+ *
+ * Everything is read when the context is made (files are small and local); a handshake touches no
+ * file. A running context never changes: a reload makes another. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+#include "core/error.h"
+#include "core/tls_impl.h"
+
+void np_tls_openssl_reason(char *buf, size_t size) {
+  unsigned long e = ERR_get_error();
+  const char *text = e ? ERR_reason_error_string(e) : NULL;
+  if (e && ERR_SYSTEM_ERROR(e)) text = np_error_text(-ERR_GET_REASON(e));
+  snprintf(buf, size, "%s", text ? text : "unknown failure");
+  ERR_clear_error();
+}
+
+/* ---- what PEM texts and files hold ---- */
+
+typedef struct source {
+  const char *what, *given; /* "cert", and the text or path */
+  BIO *bio;
+  char *why;
+} source;
+
+static bool is_text(const char *s) { return strstr(s, "-----BEGIN") != NULL; }
+
+static int fail(const source *s, const char *why) {
+  snprintf(s->why, NP_TLS_REASON_MAX, "%s%s%.100s: %s", s->what, is_text(s->given) ? "" : " ",
+           is_text(s->given) ? "" : s->given, why);
+  ERR_clear_error();
+  return NP_ECERT;
+}
+
+static int fail_openssl(const source *s) {
+  char text[128];
+  np_tls_openssl_reason(text, sizeof text);
+  return fail(s, text);
+}
+
+static int open_source(source *s) {
+  if (is_text(s->given)) {
+    s->bio = BIO_new_mem_buf(s->given, -1);
+    return s->bio ? 0 : -ENOMEM;
+  }
+  int fd = open(s->given, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold the loop */
+  struct stat st;
+  int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EINVAL;
+  FILE *f = r == 0 ? fdopen(fd, "r") : NULL;
+  if (f) s->bio = BIO_new_fp(f, BIO_CLOSE);
+  if (s->bio) return 0;
+  if (f) fclose(f);
+  else if (fd >= 0) close(fd);
+  if (r == 0) r = -ENOMEM;
+  fail(s, r == -EINVAL ? "not a regular file" : np_error_text(r));
+  return r;
+}
+
+/* Never the terminal: OpenSSL asks there by default, and the loop would stand. */
+static int give_password(char *buf, int size, int writing, void *arg) {
+  const char *password = arg;
+  (void)writing;
+  size_t n = password ? strlen(password) : 0;
+  if (n > (size_t)size) return -1;
+  if (n > 0) memcpy(buf, password, n);
+  return (int)n;
+}
+
+/* True if PEM_read stopped because there is nothing more. */
+static bool at_end(void) {
+  unsigned long e = ERR_peek_last_error();
+  bool end = ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
+  if (end) ERR_clear_error();
+  return end;
+}
+
+static int load_chain(SSL_CTX *ctx, source *s) {
+  int n = 0;
+  for (X509 *x; (x = PEM_read_bio_X509(s->bio, NULL, give_password, NULL)) != NULL; n++) {
+    int ok = n == 0 ? SSL_CTX_use_certificate(ctx, x) : SSL_CTX_add0_chain_cert(ctx, x);
+    if (n == 0 || !ok) X509_free(x);
+    if (!ok) return fail_openssl(s);
+  }
+  if (!at_end()) return fail_openssl(s);
+  return n > 0 ? 0 : fail(s, "no certificate in it");
+}
+
+static int load_key(SSL_CTX *ctx, source *s, const char *password) {
+  EVP_PKEY *key = PEM_read_bio_PrivateKey(s->bio, NULL, give_password, (void *)password);
+  if (!key) return at_end() ? fail(s, "no private key in it") : fail_openssl(s);
+  int ok = SSL_CTX_use_PrivateKey(ctx, key);
+  EVP_PKEY_free(key);
+  return ok && SSL_CTX_check_private_key(ctx) ? 0 : fail_openssl(s);
+}
+
+static int load_trust(SSL_CTX *ctx, source *s, bool server) {
+  int n = 0;
+  for (X509 *x; (x = PEM_read_bio_X509(s->bio, NULL, give_password, NULL)) != NULL; n++) {
+    int ok = X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), x);
+    if (ok && server) ok = SSL_CTX_add_client_CA(ctx, x); /* which authorities clients may use */
+    X509_free(x);
+    if (!ok) return fail_openssl(s);
+  }
+  if (!at_end()) return fail_openssl(s);
+  return n > 0 ? 0 : fail(s, "no certificate in it");
+}
+
+static int use_cert(SSL_CTX *ctx, const np_tls_config *c, char *why) {
+  source s = {"cert ", c->cert, NULL, why};
+  int r = open_source(&s);
+  if (r == 0) r = load_chain(ctx, &s);
+  BIO_free(s.bio);
+  if (r < 0) return r;
+  source k = {"key ", c->key ? c->key : c->cert, NULL, why};
+  r = open_source(&k);
+  if (r == 0) r = load_key(ctx, &k, c->password);
+  BIO_free(k.bio);
+  return r;
+}
+
+static bool is_directory(const char *path) {
+  struct stat st;
+  return !is_text(path) && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int use_trust(SSL_CTX *ctx, const np_tls_config *c, char *why) {
+  if (!c->ca) {
+    if (!c->server) SSL_CTX_set_default_verify_paths(ctx);
+    return 0;
+  }
+  source s = {"ca ", c->ca, NULL, why};
+  if (is_directory(c->ca)) return SSL_CTX_load_verify_dir(ctx, c->ca) ? 0 : fail_openssl(&s);
+  int r = open_source(&s);
+  if (r == 0) r = load_trust(ctx, &s, c->server);
+  BIO_free(s.bio);
+  return r;
+}
+
+/* ---- callbacks ---- */
+
+/* The server's order counts. A client that names protocols and none of ours is refused (RFC
+ * 7301). */
+static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *len,
+                       const unsigned char *in, unsigned n, void *arg) {
+  np_tls_context *x = arg;
+  unsigned char *chosen;
+  (void)ssl;
+  int r = SSL_select_next_proto(&chosen, len, (unsigned char *)x->alpn, (unsigned)x->alpn_len, in,
+                                n);
+  *out = chosen;
+  return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* The name lies in a list of one (RFC 6066 3): 2 bytes length, 1 byte type 0, 2 bytes length, the
+ * name. */
+static int on_hello(SSL *ssl, int *alert, void *arg) {
+  const unsigned char *p;
+  size_t n, len = 0;
+  (void)alert, (void)arg;
+  if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &n) && n >= 5 && p[2] == 0) {
+    len = (size_t)p[3] << 8 | p[4];
+    if (len > n - 5) len = 0;
+  }
+  bool stop = np_tls_hello(SSL_get_app_data(ssl), len ? p + 5 : NULL, len);
+  return stop ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
+}
+
+static int on_session(SSL *ssl, SSL_SESSION *session) {
+  np_tls *layer = SSL_get_app_data(ssl);
+  np_tls_context *x = np_tls_context_of(layer);
+  const char *name = np_tls_session_name(layer);
+  char *copy = name ? strdup(name) : NULL;
+  if (!copy) return 0;
+  np_tls_session *s = &x->sessions[x->next_session];
+  x->next_session = (x->next_session + 1) % NP_TLS_SESSIONS;
+  free(s->name);
+  SSL_SESSION_free(s->session);
+  *s = (np_tls_session){copy, session};
+  return 1;
+}
+
+/* Each is used once: a ticket that comes twice tells an observer that both are the same client (RFC
+ * 8446 C.4). */
+SSL_SESSION *np_tls_session_take(np_tls_context *x, const char *name) {
+  for (int i = 0; i < NP_TLS_SESSIONS; i++) {
+    np_tls_session *s = &x->sessions[(x->next_session + NP_TLS_SESSIONS - 1 - i) % NP_TLS_SESSIONS];
+    if (!s->name || strcmp(s->name, name) != 0) continue;
+    SSL_SESSION *session = s->session;
+    free(s->name);
+    *s = (np_tls_session){0};
+    return session;
+  }
+  return NULL;
+}
+
+/* SSLKEYLOGFILE, as browsers and curl write it: for Wireshark. */
+static void on_keylog(const SSL *ssl, const char *line) {
+  char text[512];
+  int fd = np_tls_context_of(SSL_get_app_data(ssl))->keylog;
+  int n = snprintf(text, sizeof text, "%s\n", line);
+  if (n > 0 && (size_t)n < sizeof text && write(fd, text, (size_t)n) < 0) return;
+}
+
+static void open_keylog(np_tls_context *x) {
+  const char *path = getenv("SSLKEYLOGFILE");
+  if (!path || !*path) return;
+  x->keylog = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  if (x->keylog >= 0) SSL_CTX_set_keylog_callback(x->ctx, on_keylog);
+}
+
+/* ---- making ---- */
+
+static int set_alpn(np_tls_context *x, const np_tls_config *c) {
+  if (!c->alpn) return 0;
+  x->alpn = malloc(c->alpn_len);
+  if (!x->alpn) return -ENOMEM;
+  memcpy(x->alpn, c->alpn, c->alpn_len);
+  x->alpn_len = c->alpn_len;
+  if (x->server) SSL_CTX_set_alpn_select_cb(x->ctx, choose_alpn, x);
+  else SSL_CTX_set_alpn_protos(x->ctx, (const unsigned char *)x->alpn, (unsigned)x->alpn_len);
+  return 0;
+}
+
+static int verify_mode(const np_tls_config *c) {
+  if (c->verify == NP_TLS_VERIFY_NONE) return SSL_VERIFY_NONE;
+  if (!c->server || c->verify == NP_TLS_VERIFY_REQUEST) return SSL_VERIFY_PEER;
+  return SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+}
+
+static void set_up(np_tls_context *x, const np_tls_config *c) {
+  SSL_CTX *ctx = x->ctx;
+  SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                             SSL_OP_CIPHER_SERVER_PREFERENCE);
+  SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_min_proto_version(ctx, c->min_version ? c->min_version : NP_TLS_1_2);
+  SSL_CTX_set_max_proto_version(ctx, c->max_version);
+  SSL_CTX_set_verify(ctx, verify_mode(c), NULL);
+  if (c->server) {
+    static const unsigned char id[] = "neap";
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets carry the state */
+    SSL_CTX_set_session_id_context(ctx, id, sizeof id - 1);
+    if (c->ask_name) SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL);
+  } else {
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(ctx, on_session);
+  }
+}
+
+static int build(np_tls_context *x, const np_tls_config *c, char *why) {
+  x->ctx = SSL_CTX_new(c->server ? TLS_server_method() : TLS_client_method());
+  x->bio = np_tls_bio_method();
+  if (!x->ctx || !x->bio) return -ENOMEM;
+  set_up(x, c);
+  int r = c->cert ? use_cert(x->ctx, c, why) : 0;
+  if (r == 0) r = use_trust(x->ctx, c, why);
+  if (r == 0) r = set_alpn(x, c);
+  if (r == 0 && c->ciphers && !SSL_CTX_set_cipher_list(x->ctx, c->ciphers)) {
+    snprintf(why, NP_TLS_REASON_MAX, "ciphers: none of them is known");
+    r = -EINVAL;
+  }
+  if (r == 0) open_keylog(x);
+  return r;
+}
+
+int np_tls_context_new(const np_tls_config *c, np_tls_context **out, char *why) {
+  np_tls_context *x = calloc(1, sizeof *x);
+  *why = '\0';
+  if (!x) return -ENOMEM;
+  x->refs = 1;
+  x->keylog = -1;
+  x->server = c->server;
+  x->ask_name = c->ask_name;
+  x->verify = c->verify;
+  ERR_clear_error();
+  int r = build(x, c, why);
+  ERR_clear_error();
+  if (r < 0) np_tls_context_unref(x);
+  else *out = x;
+  return r;
+}
+
+void np_tls_context_keep_tickets(np_tls_context *x, np_tls_context *old) {
+  unsigned char keys[256];
+  long n = SSL_CTX_set_tlsext_ticket_keys(x->ctx, NULL, 0); /* asks for their length */
+  if (n <= 0 || (size_t)n > sizeof keys) return;
+  if (SSL_CTX_get_tlsext_ticket_keys(old->ctx, keys, n))
+    SSL_CTX_set_tlsext_ticket_keys(x->ctx, keys, n);
+  OPENSSL_cleanse(keys, sizeof keys);
+}
+
+np_tls_context *np_tls_context_ref(np_tls_context *x) {
+  x->refs++;
+  return x;
+}
+
+void np_tls_context_unref(np_tls_context *x) {
+  if (--x->refs > 0) return;
+  for (int i = 0; i < NP_TLS_SESSIONS; i++) {
+    free(x->sessions[i].name);
+    SSL_SESSION_free(x->sessions[i].session);
+  }
+  SSL_CTX_free(x->ctx);
+  BIO_meth_free(x->bio);
+  free(x->alpn);
+  if (x->keylog >= 0) close(x->keylog);
+  free(x);
+}
