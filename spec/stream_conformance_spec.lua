@@ -1,6 +1,7 @@
 -- Every transport, and every transport under the fault layer, passes the one suite of
 -- spec/stream/conformance.lua.
 
+local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
 local net = require "neap.net"
 local neap = require "neap"
@@ -55,6 +56,43 @@ local names = { "mem", "an AF_UNIX pair", "TCP v4", "TCP v6", "an AF_UNIX path",
 if helper.hard then names = { "mem", "an AF_UNIX pair", "TCP v4", "a pipe" } end
 
 for _, name in ipairs(names) do suite(name, kinds[name]) end
+
+-- TLS over a transport, which then has no descriptor to be taken.
+local function with_tls(below)
+  return function()
+    local a, b = below()
+    local served = neap.spawn(function() return assert(b:starttls(certs.server { server = true })) end)
+    assert(a:starttls(certs.client { name = "localhost" }))
+    assert(served:join())
+    return a, b
+  end
+end
+
+local secured = {
+  { "TLS over mem", kinds["mem"].pair, reset = true },
+  { "TLS over TCP v4", kinds["TCP v4"].pair, reset = true },
+  { "TLS in TLS over an AF_UNIX pair", with_tls(kinds["an AF_UNIX pair"].pair) },
+  { "TLS over a fault layer", function()
+    local a, b = net.pair "mem"
+    return net.fault(a, { seed = 4, cut = 300, again = 0.3 }),
+      net.fault(b, { seed = 5, cut = 500, again = 0.2 })
+  end },
+  { "a fault layer over TLS", kinds["mem"].pair, fault = { seed = 6, cut = 40, again = 0.3 } },
+}
+if helper.hard then secured = { secured[1] } end
+
+for _, k in ipairs(secured) do
+  local pair = with_tls(k[2])
+  suite(k[1], {
+    reset = k.reset,
+    slow = 4,
+    pair = function()
+      local a, b = pair()
+      if k.fault then return net.fault(a, k.fault), net.fault(b, k.fault) end
+      return a, b
+    end,
+  })
+end
 
 -- The layer hides the descriptor. Seeds: one that mostly cuts, one that mostly refuses, one that
 -- also waits.

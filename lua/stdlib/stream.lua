@@ -16,6 +16,8 @@ local TRY_ALWAYS = 4096
 -- the time.
 local PAUSE_S = 6e-8
 
+local face = require "neap.face"
+
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
 
 local function fail(self, what, text, code) return nil, ("%s %s: %s"):format(what, tostring(self),
@@ -170,14 +172,16 @@ function methods:send_message(codec, ...)
   return written(self, codec:encode(...))
 end
 
---- Begins TLS on this stream and waits for the handshake (see neap.tls.start).
----@param opts? neap.tls.options
+--- Puts TLS on this stream and waits for the handshake; also on one that has TLS already.
+--
+-- What is unread is refused (EPROTO): who speaks TLS next does not send before the handshake, so
+-- those bytes are somebody else's; `unread = true` hands them to TLS, for protocols whose header
+-- and first record may come together (PROXY).
+---@param opts? neap.tls.options and: server (boolean), name (string, the server's name to ask for
+---  and check), context, timeout (seconds, 10), unread (boolean), session (string)
 ---@return neap.stream|nil self
 ---@return string? message
----@return string? code
-function methods:starttls(opts)
-  local stream, message, code = require("neap.tls").start(self, opts)
-  return stream, message, code -- no tail call: errors are told at the line that called this
-end
+---@return string? code ECERT, ETLS, EPROTO, ETIMEDOUT and what the stream's own failures are
+methods.starttls = face(function(self, opts) return require("neap.tls").start(self, opts) end)
 
 return methods

@@ -463,8 +463,8 @@ static const np_transport_ops ops = {
 static void on_below(np_transport *below, int events) {
   np_tls *x = below->above;
   int tell = events & ~(NP_READABLE | NP_WRITABLE);
-  if (!x->shaken || x->failed) {
-    step(x);
+  if (!x->shaken || x->failed) { /* it begins when somebody asks for it, not by itself */
+    if (x->fn || x->wants) step(x);
     settle(x);
     tls_want(&x->t, x->wants);
     return;

@@ -74,10 +74,12 @@ static int give_password(char *buf, int size, int writing, void *arg) {
   return (int)n;
 }
 
-/* True if PEM_read stopped because there is nothing more. */
+/* True if PEM_read stopped because there is nothing (more) of that kind. */
 static bool at_end(void) {
   unsigned long e = ERR_peek_last_error();
-  bool end = ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
+  int lib = ERR_GET_LIB(e), why = ERR_GET_REASON(e);
+  bool end = (lib == ERR_LIB_PEM && why == PEM_R_NO_START_LINE) ||
+             (lib == ERR_LIB_OSSL_DECODER && why == ERR_R_UNSUPPORTED);
   if (end) ERR_clear_error();
   return end;
 }
@@ -114,12 +116,12 @@ static int load_trust(SSL_CTX *ctx, source *s, bool server) {
 }
 
 static int use_cert(SSL_CTX *ctx, const np_tls_config *c, char *why) {
-  source s = {"cert ", c->cert, NULL, why};
+  source s = {"cert", c->cert, NULL, why};
   int r = open_source(&s);
   if (r == 0) r = load_chain(ctx, &s);
   BIO_free(s.bio);
   if (r < 0) return r;
-  source k = {"key ", c->key ? c->key : c->cert, NULL, why};
+  source k = {"key", c->key ? c->key : c->cert, NULL, why};
   r = open_source(&k);
   if (r == 0) r = load_key(ctx, &k, c->password);
   BIO_free(k.bio);
@@ -136,7 +138,7 @@ static int use_trust(SSL_CTX *ctx, const np_tls_config *c, char *why) {
     if (!c->server) SSL_CTX_set_default_verify_paths(ctx);
     return 0;
   }
-  source s = {"ca ", c->ca, NULL, why};
+  source s = {"ca", c->ca, NULL, why};
   if (is_directory(c->ca)) return SSL_CTX_load_verify_dir(ctx, c->ca) ? 0 : fail_openssl(&s);
   int r = open_source(&s);
   if (r == 0) r = load_trust(ctx, &s, c->server);
@@ -187,13 +189,17 @@ static int on_session(SSL *ssl, SSL_SESSION *session) {
   return 1;
 }
 
-/* Each is used once: a ticket that comes twice tells an observer that both are the same client (RFC
- * 8446 C.4). */
+/* Of TLS 1.3 each is used once, and every connection brings new ones: a ticket that comes twice
+ * tells an observer that both are the same client (RFC 8446 C.4). */
 SSL_SESSION *np_tls_session_take(np_tls_context *x, const char *name) {
   for (int i = 0; i < NP_TLS_SESSIONS; i++) {
     np_tls_session *s = &x->sessions[(x->next_session + NP_TLS_SESSIONS - 1 - i) % NP_TLS_SESSIONS];
     if (!s->name || strcmp(s->name, name) != 0) continue;
     SSL_SESSION *session = s->session;
+    if (SSL_SESSION_get_protocol_version(session) < NP_TLS_1_3) {
+      SSL_SESSION_up_ref(session);
+      return session;
+    }
     free(s->name);
     *s = (np_tls_session){0};
     return session;

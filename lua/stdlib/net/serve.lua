@@ -208,7 +208,8 @@ local function serve(addr, opts, handler)
   local owned = type(addr) == "string"
   local tls = owned and addr:find "^tls://" ~= nil
   if tls then
-    local rest, behind, code = require("neap.tls").serving(opts, handler)
+    local ok, rest, behind, code = pcall(require("neap.tls").serving, opts, handler)
+    if not ok then error((tostring(rest):gsub("^[^:]*:%d+: ", "")), 2) end
     if not rest then error(setmetatable({ message = behind, code = code }, failure), 2) end
     opts, handler = rest, behind
   end

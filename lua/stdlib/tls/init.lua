@@ -5,6 +5,7 @@
 -- before. This file sorts options and waits for handshakes; records and certificates are OpenSSL's.
 
 local core = require "neap.tls.core"
+local face = require "neap.face"
 local tasks = require "neap.task.core"
 local semaphore = require("neap.semaphore.core").semaphore
 
@@ -46,15 +47,16 @@ local context = {}
 context.__index = context
 context.__name = "neap.tls.context"
 
-local function bad(n, name, text, level)
-  error(("bad argument #%d to '%s' (%s)"):format(n, name, text), level + 1)
+-- face() tells these at the line that called into the library.
+local function bad(n, name, text)
+  error(("bad argument #%d to '%s' (%s)"):format(n, name, text), 2)
 end
 
--- Argument errors of the core, told at the caller's line.
-local function made(name, level, ok, value, message, code)
+-- The core's argument errors speak of its own function; the script called `where`.
+local function made(where, ok, value, message, code)
   if ok then return value, message, code end
-  local text = type(value) == "string" and value:match "%((.*)%)$"
-  if text then bad(1, name, text, level + 1) end
+  local text = type(value) == "string" and value:match "bad argument #1 to .- (%b())$"
+  if text then bad(where == "context" and 1 or 2, where, text:sub(2, -2)) end
   error(value, 0)
 end
 
@@ -64,17 +66,17 @@ local function config_of(opts, server)
   return config
 end
 
-local function new_context(opts, server, name, level)
+local function new_context(opts, server, name)
   local config = config_of(opts, server)
-  local box, message, code = made(name, level + 1, pcall(core.context, config))
+  local box, message, code = made(name, pcall(core.context, config))
   if not box then return nil, message, code end
   return setmetatable({ box = box, server = server, opts = opts, names = opts.names }, context)
 end
 
-local function check_names(names, name, level)
+local function check_names(names, name)
   local kind = type(names)
   if kind ~= "nil" and kind ~= "table" and kind ~= "function" then
-    bad(1, name, "option 'names': table or function expected, got " .. kind, level + 1)
+    bad(1, name, "option 'names': table or function expected, got " .. kind)
   end
 end
 
@@ -85,19 +87,19 @@ end
 ---@return neap.tls.context|nil context
 ---@return string? message
 ---@return string? code ECERT (a certificate or key that is none, or do not fit), ENOENT, EACCES, EINVAL
-function tls.context(opts)
+tls.context = face(function(opts)
   opts = opts or {}
   if type(opts) ~= "table" then
-    bad(1, "context", "table expected, got " .. type(opts), 2)
+    bad(1, "context", "table expected, got " .. type(opts))
   end
   for key in pairs(opts) do
     if not context_options[key] and key ~= "server" and key ~= "names" then
-      bad(1, "context", ("unknown option '%s'"):format(tostring(key)), 2)
+      bad(1, "context", ("unknown option '%s'"):format(tostring(key)))
     end
   end
-  check_names(opts.names, "context", 2)
-  return new_context(opts, opts.server and true or false, "context", 2)
-end
+  check_names(opts.names, "context")
+  return new_context(opts, opts.server and true or false, "context")
+end)
 
 --- Reads the certificates again, or others: connections to come use them, open ones stay as they
 -- are, and so do the tickets that clients hold. After a failure everything is as before.
@@ -105,26 +107,31 @@ end
 ---@return neap.tls.context|nil self
 ---@return string? message
 ---@return string? code
-function context:reload(opts)
+context.reload = face(function(self, opts)
   local all = {}
   for key, value in pairs(self.opts) do all[key] = value end
   for key, value in pairs(opts or {}) do all[key] = value end
   local box, message, code =
-    made("reload", 2, pcall(core.context, config_of(all, self.server), self.box))
+    made("reload", pcall(core.context, config_of(all, self.server), self.box))
   if not box then return nil, message, code end
   self.opts, self.names = all, all.names
   return self
-end
+end)
 
 local function is_context(value) return getmetatable(value) == context end
 
 -- The context that the options name or describe.
-local function context_of(opts, server, name, level)
+local function context_of(opts, server, name)
   local given = opts.context
-  if given == nil then return new_context(opts, server, name, level + 1) end
+  if given == nil then
+    if server and not opts.cert and not opts.names then
+      bad(2, name, "option 'cert': a server needs a certificate")
+    end
+    return new_context(opts, server, name)
+  end
   if not is_context(given) or given.server ~= server then
     local kind = server and "a server's" or "a client's"
-    bad(2, name, ("option 'context': %s context expected"):format(kind), level + 1)
+    bad(2, name, ("option 'context': %s context expected"):format(kind))
   end
   return given
 end
@@ -132,13 +139,13 @@ end
 -- One context for all connections that give no options: it is also where sessions are kept.
 local plain
 
-local function client_context(opts, name, level)
+local function client_context(opts, name)
   local own = opts.context ~= nil
   for key in pairs(context_options) do own = own or opts[key] ~= nil end
-  if own then return context_of(opts, false, name, level + 1) end
+  if own then return context_of(opts, false, name) end
   if not plain then
     local message, code
-    plain, message, code = new_context({}, false, name, level + 1)
+    plain, message, code = new_context({}, false, name)
     if not plain then return nil, message, code end
   end
   return plain
@@ -167,45 +174,36 @@ local function handshake(stream, ctx, seconds)
   end
 end
 
-local function check_seconds(opts, key, name, level)
+local function check_seconds(opts, key, name)
   local s = opts[key]
   if s ~= nil and (type(s) ~= "number" or s ~= s or s < 0) then
-    bad(2, name, ("option '%s': seconds expected, got %s"):format(key, tostring(s)), level + 1)
+    bad(2, name, ("option '%s': seconds expected, got %s"):format(key, tostring(s)))
   end
   return s
 end
 
 local start_options = { server = true, unread = true, timeout = true }
 
---- Puts TLS on a stream and waits for the handshake; also on a stream that has TLS already. What is
--- unread is refused (EPROTO): who speaks TLS next does not send before the handshake, so those
--- bytes are somebody else's; `unread = true` hands them to TLS, for protocols whose header and
--- first record may come together (PROXY).
----@param stream neap.stream
----@param opts? neap.tls.options and: server (boolean), name (string, the server's name to ask for
----  and check), context, timeout (seconds, 10), unread (boolean), session (string)
----@return neap.stream|nil stream
----@return string? message
----@return string? code ECERT, ETLS, EPROTO, ETIMEDOUT and what the stream's own failures are
+-- stream:starttls (neap.stream).
 function tls.start(stream, opts)
   opts = opts or {}
   if type(opts) ~= "table" then
-    bad(2, "starttls", "table expected, got " .. type(opts), 3)
+    bad(2, "starttls", "table expected, got " .. type(opts))
   end
   for key in pairs(opts) do
     if not (context_options[key] or more_options[key] or start_options[key]) then
-      bad(2, "starttls", ("unknown option '%s'"):format(tostring(key)), 3)
+      bad(2, "starttls", ("unknown option '%s'"):format(tostring(key)))
     end
   end
-  check_names(opts.names, "starttls", 3)
-  check_seconds(opts, "timeout", "starttls", 3)
+  check_names(opts.names, "starttls")
+  check_seconds(opts, "timeout", "starttls")
   local server = opts.server and true or false
   local ctx, message, code
-  if server then ctx, message, code = context_of(opts, true, "starttls", 3)
-  else ctx, message, code = client_context(opts, "starttls", 3) end
+  if server then ctx, message, code = context_of(opts, true, "starttls")
+  else ctx, message, code = client_context(opts, "starttls") end
   if not ctx then return nil, message, code end
   if not server and opts.name == nil and ctx.opts.verify ~= false then
-    bad(2, "starttls", "option 'name': the server's name, which its certificate is checked for", 3)
+    bad(2, "starttls", "option 'name': the server's name, which its certificate is checked for")
   end
   local ok
   ok, message, code = core.put(stream, ctx.box, opts.name, opts.session, opts.unread)
@@ -227,9 +225,9 @@ function tls.connect(connect, addr, opts)
   local own, rest = split(opts)
   local host, port = addr:match "^tls://%[?(.-)%]?:(%w+)$"
   local by = rest.timeout and tasks.now() + rest.timeout
-  local ctx, message, code = client_context(own, "connect", 3)
+  local ctx, message, code = client_context(own, "connect")
   if not ctx then return nil, message, code end
-  check_seconds(own, "handshake_timeout", "connect", 3)
+  check_seconds(own, "handshake_timeout", "connect")
   local stream
   stream, message, code = connect("tcp://" .. addr:sub(7), rest)
   if not stream then return nil, (message:gsub("tcp://", "tls://", 1)), code end
@@ -248,11 +246,8 @@ end
 -- net.listen of a tls:// address.
 function tls.listen(listen, addr, opts)
   local own, rest = split(opts)
-  local ctx, message, code = context_of(own, true, "listen", 3)
+  local ctx, message, code = context_of(own, true, "listen")
   if not ctx then return nil, message, code end
-  if not ctx.opts.cert and not ctx.names then
-    bad(2, "listen", "option 'cert': a tls:// address needs a certificate", 3)
-  end
   local l
   l, message, code = listen("tcp://" .. addr:sub(7), rest)
   if not l then return nil, (message:gsub("tcp://", "tls://", 1)), code end
@@ -264,13 +259,13 @@ end
 -- deadline and stands in line with at most `handshakes` others.
 function tls.serving(opts, handler)
   local own, rest = split(opts)
-  local seconds = check_seconds(own, "handshake_timeout", "serve", 4) or HANDSHAKE_S
+  local seconds = check_seconds(own, "handshake_timeout", "serve") or HANDSHAKE_S
   local most = own.handshakes or HANDSHAKES
   if math.type(most) ~= "integer" or most < 1 then
-    bad(2, "serve", "option 'handshakes': a positive integer expected", 4)
+    bad(2, "serve", "option 'handshakes': a positive integer expected")
   end
-  check_names(own.names, "serve", 4)
-  local ctx, message, code = context_of(own, true, "serve", 4)
+  check_names(own.names, "serve")
+  local ctx, message, code = context_of(own, true, "serve")
   if not ctx then return nil, message, code end
   rest.context = ctx
   local places = semaphore(most)

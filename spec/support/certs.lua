@@ -1,0 +1,65 @@
+-- Certificates for specs, made by openssl(1): an authority, a server signed by it, a
+-- client, and such as must be refused.
+
+local helper = require "spec.support.helper"
+
+local certs = {}
+
+local script = [[
+set -e
+cd "$1"
+key() { openssl ecparam -name prime256v1 -genkey -noout -out "$1"; }
+sign() { # name subject days extensions
+  key "$1.key"
+  openssl req -new -key "$1.key" -subj "$2" -out "$1.csr"
+  printf '%s' "$4" > "$1.ext"
+  openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days "$3" \
+    -extfile "$1.ext" -out "$1.pem"
+}
+key ca.key
+openssl req -x509 -key ca.key -subj "/CN=neap spec authority" -days 30 -out ca.pem
+sign server "/CN=localhost" 30 "subjectAltName=DNS:localhost,DNS:*.example.test,IP:127.0.0.1,IP:::1"
+sign other "/CN=other.test" 30 "subjectAltName=DNS:other.test"
+sign client "/O=Neap/CN=a client" 30 "subjectAltName=email:client@example.test"
+sign expired "/CN=localhost" -1 "subjectAltName=DNS:localhost,IP:127.0.0.1"
+key self.key
+openssl req -x509 -key self.key -subj "/CN=localhost" -days 30 -addext "subjectAltName=DNS:localhost" \
+  -out self.pem
+openssl ec -in server.key -aes128 -passout pass:secret -out locked.key
+cat server.pem server.key > both.pem
+]]
+
+local dir
+
+--- The directory with ca.pem, server.pem, server.key, other.*, client.*, expired.*, self.*,
+-- locked.key (password "secret"), both.pem: in the build directory, made anew every day.
+local function directory()
+  if dir then return dir end
+  dir = helper.build .. "/certs"
+  if os.execute(("find %s/both.pem -mmin -1000 2>/dev/null | grep -q ."):format(dir)) then
+    return dir
+  end
+  assert(os.execute(("mkdir -p %s"):format(dir)))
+  helper.write_file(dir .. "/make.sh", script)
+  local made = os.execute(("sh %s/make.sh %s >%s/log 2>&1"):format(dir, dir, dir))
+  assert(made, "openssl failed: " .. (helper.read_file(dir .. "/log") or ""))
+  return dir
+end
+
+function certs.path(name) return directory() .. "/" .. name end
+
+--- Options of a server with the usual certificate, plus `more`.
+function certs.server(more)
+  local opts = { cert = certs.path "server.pem", key = certs.path "server.key" }
+  for key, value in pairs(more or {}) do opts[key] = value end
+  return opts
+end
+
+--- Options of a client that trusts the authority, plus `more`.
+function certs.client(more)
+  local opts = { ca = certs.path "ca.pem" }
+  for key, value in pairs(more or {}) do opts[key] = value end
+  return opts
+end
+
+return certs
