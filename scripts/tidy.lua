@@ -109,7 +109,13 @@ local function check_wrapped(files)
         users[#users + 1] = path
       end
     end
-    if #users > 1 then complain(users[2], "%s is already wrapped by %s", library, users[1]) end
+    -- the files of one stem are one wrapper: tls.c, tls_bio.c, tls_impl.h
+    local stem = users[1] and users[1]:match "^(.-/[%a%d]+)[_.][^/]*$"
+    for _, path in ipairs(users) do
+      if not path:find("^" .. stem:gsub("%p", "%%%0") .. "[_.]") then
+        complain(path, "%s is already wrapped by %s", library, users[1])
+      end
+    end
   end
 end
 

@@ -1,5 +1,6 @@
 -- Every example, run as its header says, against the client that it names.
 
+local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
 local neap = require "neap"
 local net = require "neap.net"
@@ -117,6 +118,26 @@ describe("the example", function()
     local value = ("x"):rep(300000)
     assert.equal("OK\n", (run(cli .. "-x set big", { stdin = value })))
     assert.equal(value .. "\n", (run(cli .. "get big")))
+    free_of_errors(s)
+  end)
+
+  it("tls_proxy ends TLS in front of a plain server, and reloads its certificate", function()
+    local dir = helper.tmpdir()
+    local function use(name)
+      os.execute(("cp %s %s/c.pem && cp %s %s/k.pem"):format(
+        certs.path(name .. ".pem"), dir, certs.path(name .. ".key"), dir))
+    end
+    use "server"
+    local upper = serve("upper", "127.0.0.1:0")
+    local s = serve("tls_proxy", ("%s/c.pem %s/k.pem 127.0.0.1:0 %s:%s"):format(
+      dir, dir, upper.host, upper.port))
+    local command = "printf 'hello\\n' | socat -t5 - OPENSSL:%s:%s,cafile=%s,commonname="
+    command = command:format(s.host, s.port, certs.path "ca.pem")
+    assert.equal("HELLO\n", (run(command .. "localhost")))
+    use "other"
+    s.process:kill "HUP"
+    s.process:expect "certificate reloaded"
+    assert.equal("HELLO\n", (run(command .. "other.test")))
     free_of_errors(s)
   end)
 

@@ -61,7 +61,9 @@ for _, name in ipairs(names) do suite(name, kinds[name]) end
 local function with_tls(below)
   return function()
     local a, b = below()
-    local served = neap.spawn(function() return assert(b:starttls(certs.server { server = true })) end)
+    local served = neap.spawn(function()
+      return assert(b:starttls(certs.server { server = true }))
+    end)
     assert(a:starttls(certs.client { name = "localhost" }))
     assert(served:join())
     return a, b

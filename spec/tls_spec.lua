@@ -23,8 +23,8 @@ end
 
 -- openssl s_client as a client of ours: what it said, and its exit status.
 local function s_client(port, args, stdin)
-  local command = ("openssl s_client -connect 127.0.0.1:%s -CAfile %s -verify_return_error %s"):format(
-    port, certs.path "ca.pem", args or "")
+  local command = "openssl s_client -connect 127.0.0.1:%s -CAfile %s -verify_return_error %s"
+  command = command:format(port, certs.path "ca.pem", args or "")
   local p = helper.start(command, { stdin = stdin or "" })
   local status = p:wait()
   return p:out() .. p:err(), status
@@ -60,7 +60,9 @@ describe("a TLS server", function()
   end)
 
   it("chooses the protocol by its own order and refuses a client without one of them", function()
-    local _, port, logged = serve({ alpn = { "b", "a" } }, function(c) c:write(c.tls.alpn, "\n") end)
+    local _, port, logged = serve({ alpn = { "b", "a" } }, function(c)
+      c:write(c.tls.alpn, "\n")
+    end)
     assert.matches("^b\n", (s_client(port, "-alpn a,b -quiet")))
     assert.matches("alert no application protocol", (s_client(port, "-alpn c")))
     assert(helper.wait_until(function() return #logged > 0 end))
@@ -169,7 +171,7 @@ describe("a TLS server", function()
 
   it("does as many handshakes at a time as it is told", function()
     local server = serve { handshakes = 1, handshake_timeout = 0.3 * helper.slow }
-    local first <close> = assert(net.connect((server.address:gsub("^tls", "tcp"))))
+    local _ <close> = assert(net.connect((server.address:gsub("^tls", "tcp"))))
     assert(helper.wait_until(function() return server.connections == 1 end))
     local began = neap.now()
     local c <close> = assert(net.connect(server.address, certs.client()))
@@ -220,8 +222,9 @@ describe("a TLS client", function()
     local l = assert(net.listen "127.0.0.1:0") -- a port that is free now
     local port = l.address:match ":(%d+)$"
     l:close()
-    local p = helper.start(("openssl s_server -accept 127.0.0.1:%s -rev -cert %s -key %s %s"):format(
-      port, certs.path "server.pem", certs.path "server.key", args or ""))
+    local command = "openssl s_server -accept 127.0.0.1:%s -rev -cert %s -key %s %s"
+    local p = helper.start(command:format(port, certs.path "server.pem", certs.path "server.key",
+      args or ""))
     p:expect "ACCEPT"
     return "tls://127.0.0.1:" .. port, p
   end

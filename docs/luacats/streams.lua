@@ -15,9 +15,27 @@
 ---@field address? neap.address our end
 ---@field fd? integer the descriptor's number; nil: closed, or none (mem:)
 ---@field closed boolean
+---@field tls? neap.tls.info what TLS knows; nil without
 ---@field unread_bytes? integer received and not taken
 ---@field unsent_bytes? integer written and not yet with the kernel
 local stream = {}
+
+---@class neap.tls.info
+---@field version string "TLSv1.3"
+---@field cipher string "TLS_AES_256_GCM_SHA384"
+---@field alpn? string the protocol that was chosen
+---@field name? string the name that the client asked for
+---@field resumed boolean
+---@field peer? neap.tls.peer the other side's certificate, if it showed one
+
+---@class neap.tls.peer
+---@field subject string RFC 2253: "CN=a client,O=Neap"
+---@field issuer string
+---@field names string[] subjectAltName: DNS names, addresses, URIs, mail (the first 4 KiB)
+---@field serial string hex
+---@field fingerprint string SHA-256 of the certificate, hex
+---@field not_before integer seconds since 1970
+---@field not_after integer
 
 ---@alias neap.format
 ---| "l" # a line without its "\n"; the default

@@ -172,6 +172,8 @@ function methods:send_message(codec, ...)
   return written(self, codec:encode(...))
 end
 
+local starttls = face(function(self, opts) return require("neap.tls").start(self, opts) end)
+
 --- Puts TLS on this stream and waits for the handshake; also on one that has TLS already.
 --
 -- What is unread is refused (EPROTO): who speaks TLS next does not send before the handshake, so
@@ -182,6 +184,6 @@ end
 ---@return neap.stream|nil self
 ---@return string? message
 ---@return string? code ECERT, ETLS, EPROTO, ETIMEDOUT and what the stream's own failures are
-methods.starttls = face(function(self, opts) return require("neap.tls").start(self, opts) end)
+function methods:starttls(opts) return starttls(self, opts) end
 
 return methods

@@ -16,11 +16,7 @@
 #include "bindings/stream.h"
 #include "bindings/tls.h"
 
-enum { UV_ORIGIN = 1, UV_ADDRESSES = 2, UV_TLS = 3, UVS = 3 };
-
-static const np_type listener_type;
-
-static listener *check(lua_State *L) { return np_check_object(L, 1, &listener_type); }
+static listener *check(lua_State *L) { return np_check_object(L, 1, &np_listener_type); }
 
 /* ---- addresses, as text ---- */
 
@@ -56,13 +52,13 @@ void np_listener_settle(lua_State *L, listener *l) {
     push_address(L, np_listener_fd(core, i));
     lua_rawseti(L, -2, i + 1);
   }
-  lua_setiuservalue(L, idx, UV_ADDRESSES);
+  lua_setiuservalue(L, idx, NP_LISTENER_ADDRESSES);
   for (int i = 0; i < n; i++) l->socks[i] = accepts_of(np_listener_fd(core, i));
 }
 
 /* Pushes the first address; it survives the close. */
 static const char *push_first(lua_State *L, int idx) {
-  lua_getiuservalue(L, idx, UV_ADDRESSES);
+  lua_getiuservalue(L, idx, NP_LISTENER_ADDRESSES);
   if (lua_istable(L, -1)) {
     lua_rawgeti(L, -1, 1);
     lua_remove(L, -2);
@@ -94,12 +90,12 @@ static void on_event(void *owner, int what) {
 }
 
 listener *np_listener_make(lua_State *L) {
-  listener *l = np_new_object(L, &listener_type, sizeof *l, UVS);
+  listener *l = np_new_object(L, &np_listener_type, sizeof *l, NP_LISTENER_USERVALUES);
   np_node_init(&l->waiters);
   lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
   l->main = lua_tothread(L, -1);
   lua_pop(L, 1);
-  np_origin_set(L, -1, UV_ORIGIN);
+  np_origin_set(L, -1, NP_LISTENER_ORIGIN);
   return l;
 }
 
@@ -145,7 +141,7 @@ int np_push_fd_listener(lua_State *L, int fd) {
 }
 
 int np_listener_fds(lua_State *L, int idx, int fds[NP_LISTEN_SOCKETS_MAX]) {
-  const listener *l = np_test_object(L, idx, &listener_type);
+  const listener *l = np_test_object(L, idx, &np_listener_type);
   int n = !l ? -1 : l->core ? np_listener_count(l->core) : 0;
   for (int i = 0; i < n; i++) fds[i] = np_listener_fd(l->core, i);
   return n;
@@ -183,26 +179,6 @@ static int push_accepted(lua_State *L, listener *l, const np_accepted *a) {
     lua_pop(L, 1);
   }
   return r;
-}
-
-/* tls(listener, context): connections to come speak TLS; its addresses say so. */
-static int f_tls(lua_State *L) {
-  listener *l = check(L);
-  np_tls_box *box = np_check_tls_box(L, 2);
-  lua_getiuservalue(L, 1, UV_ADDRESSES);
-  for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n; i++) {
-    lua_rawgeti(L, -1, i);
-    const char *rest = lua_tostring(L, -1);
-    bool tcp = strncmp(rest, "tcp://", 6) == 0;
-    if (tcp) lua_pushfstring(L, "tls://%s", rest + 6);
-    else lua_pushvalue(L, -1);
-    lua_rawseti(L, -3, i);
-    lua_pop(L, 1);
-  }
-  lua_pushvalue(L, 2);
-  lua_setiuservalue(L, 1, UV_TLS);
-  l->tls = box;
-  return 0;
 }
 
 enum { ACCEPT, ITERATE };
@@ -339,7 +315,7 @@ static int f_gc(lua_State *L) {
   if (!l->core) return 0;
   char what[NP_ADDR_MAX + 16] = "listener ";
   wait_describe(l, what + 9, sizeof what - 9);
-  np_origin_warn(L, 1, UV_ORIGIN, what);
+  np_origin_warn(L, 1, NP_LISTENER_ORIGIN, what);
   np_listener_end(l);
   return 0;
 }
@@ -355,7 +331,7 @@ static int f_tostring(lua_State *L) {
 }
 
 static int push_addresses(lua_State *L) {
-  lua_getiuservalue(L, 1, UV_ADDRESSES);
+  lua_getiuservalue(L, 1, NP_LISTENER_ADDRESSES);
   lua_newtable(L);
   for (lua_Integer i = 1, n = luaL_len(L, -2); i <= n; i++) {
     lua_rawgeti(L, -2, i);
@@ -419,13 +395,13 @@ static const luaL_Reg methods[] = {
 static const luaL_Reg meta[] = {
   {"__gc", f_gc}, {"__close", f_close}, {"__tostring", f_tostring}, {NULL, NULL}};
 
-static const np_type listener_type = {"neap.listener", methods, meta, f_index};
+const np_type np_listener_type = {"neap.listener", methods, meta, f_index};
 
-static const luaL_Reg functions[] = {{"listen", np_listen}, {"tls", f_tls}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"listen", np_listen}, {"tls", np_listener_tls}, {NULL, NULL}};
 
 int luaopen_neap_listener_core(lua_State *L) {
-  np_type_init(L, &listener_type);
-  np_selectable_set(L, &listener_type, &selectable);
+  np_type_init(L, &np_listener_type);
+  np_selectable_set(L, &np_listener_type, &selectable);
   luaL_newlib(L, functions);
   return 1;
 }

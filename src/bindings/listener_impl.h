@@ -24,6 +24,11 @@ typedef struct listener {
   struct np_tls_box *tls;               /* what is accepted speaks TLS; anchored; NULL */
 } listener;
 
+extern const np_type np_listener_type;
+
+/* User values: where it was made, its addresses as text, its TLS context. */
+enum { NP_LISTENER_ORIGIN = 1, NP_LISTENER_ADDRESSES, NP_LISTENER_TLS, NP_LISTENER_USERVALUES = 3 };
+
 /* Pushes a closed one. */
 listener *np_listener_make(lua_State *L);
 
@@ -49,7 +54,8 @@ int np_inherited_take(lua_State *L, const np_addr *a, int fds[NP_LISTEN_SOCKETS_
 /* fd is about to be taken as fd:N, so no systemd: name gives it any more. */
 void np_inherited_note(lua_State *L, int fd);
 
-/* The Lua function listen. */
+/* The Lua functions listen and tls. */
 int np_listen(lua_State *L);
+int np_listener_tls(lua_State *L);
 
 #endif

@@ -8,6 +8,7 @@
 #include "bindings/identity.h"
 #include "bindings/listener_impl.h"
 #include "bindings/sockopt.h"
+#include "bindings/tls.h"
 #include "core/error.h"
 
 enum {
@@ -243,4 +244,24 @@ int np_listen(lua_State *L) {
   if (r < 0) return listen_failed(L, &p, r);
   np_listener_settle(L, l);
   return 1;
+}
+
+/* tls(listener, context): connections to come speak TLS; its addresses say so. */
+int np_listener_tls(lua_State *L) {
+  listener *l = np_check_object(L, 1, &np_listener_type);
+  np_tls_box *box = np_check_tls_box(L, 2);
+  lua_getiuservalue(L, 1, NP_LISTENER_ADDRESSES);
+  for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n; i++) {
+    lua_rawgeti(L, -1, i);
+    const char *rest = lua_tostring(L, -1);
+    bool tcp = strncmp(rest, "tcp://", 6) == 0;
+    if (tcp) lua_pushfstring(L, "tls://%s", rest + 6);
+    else lua_pushvalue(L, -1);
+    lua_rawseti(L, -3, i);
+    lua_pop(L, 1);
+  }
+  lua_pushvalue(L, 2);
+  lua_setiuservalue(L, 1, NP_LISTENER_TLS);
+  l->tls = box;
+  return 0;
 }

@@ -35,7 +35,7 @@ static int read_failed(lua_State *L, stream *u, int code, int ctx) {
   }
   if (!(ctx & CTX_RAISE)) return np_stream_failed(L, u, code, "read");
   if (!u->s || code == NP_ECLOSED) return lua_pushnil(L), 1;
-  const char *name = np_stream_name(L, u), *why = np_stream_reason(u->s);
+  const char *name = np_stream_name(L, u), *why = np_transport_reason(np_stream_transport(u->s));
   if (!why || code == -ETIMEDOUT) return np_raise(L, code, "read %s", name);
   lua_pushfstring(L, "read %s: %s", name, why);
   return np_raise_message(L, -1, np_error_name(code));

@@ -28,8 +28,7 @@ static int context_tostring(lua_State *L) {
 
 static const np_type context_type = {
   .name = "neap.tls.context",
-  .meta = (const luaL_Reg[]){
-    {"__gc", context_gc}, {"__tostring", context_tostring}, {NULL, NULL}},
+  .meta = (const luaL_Reg[]){{"__gc", context_gc}, {"__tostring", context_tostring}, {NULL, NULL}},
 };
 
 np_tls_context *np_tls_box_core(const np_tls_box *box) { return box->core; }
@@ -40,9 +39,9 @@ np_tls_box *np_check_tls_box(lua_State *L, int idx) {
   return c;
 }
 
-static const char *const known[] = {"server",  "cert",        "key",         "password",
-                                    "ca",      "verify",      "min_version", "max_version",
-                                    "alpn",    "ciphers",     "ask_name",    NULL};
+static const char *const known[] = {"server", "cert",    "key",         "password",
+                                    "ca",     "verify",  "min_version", "max_version",
+                                    "alpn",   "ciphers", "ask_name",    NULL};
 
 static int bad_option(lua_State *L, const char *key, const char *want) {
   return luaL_argerror(L, 1, lua_pushfstring(L, "option '%s': %s expected", key, want));
@@ -67,8 +66,9 @@ static int check_verify(lua_State *L, const np_tls_config *c) {
   else if (strcmp(word, "require") == 0) mode = NP_TLS_VERIFY_REQUIRE;
   else if (c->server && strcmp(word, "request") == 0) mode = NP_TLS_VERIFY_REQUEST;
   lua_pop(L, 1);
-  if (mode < 0) bad_option(L, "verify", c->server ? "true, false, \"require\" or \"request\""
-                                                  : "true or false");
+  if (mode < 0)
+    bad_option(L, "verify",
+               c->server ? "true, false, \"require\" or \"request\"" : "true or false");
   if (c->server && mode != NP_TLS_VERIFY_NONE && !c->ca)
     luaL_argerror(L, 1, "option 'verify': a server needs 'ca' to check clients by");
   return mode;
@@ -231,7 +231,8 @@ static const np_waitkind shake_wait_inside = {"handshake", false, shake_abort, s
 
 static int shake_failed(lua_State *L, shake *h, int code) {
   stream *u = h->u;
-  const char *why = u->s && code != -ETIMEDOUT ? np_stream_reason(u->s) : NULL;
+  const char *why =
+    u->s && code != -ETIMEDOUT ? np_transport_reason(np_stream_transport(u->s)) : NULL;
   np_stream_name(L, u);
   if (u->s && code != -ETIMEDOUT) np_stream_fail(u->s, code);
   let_go(h);
@@ -341,8 +342,8 @@ int np_push_tls_info(lua_State *L, np_stream *s) {
 
 int luaopen_neap_tls_core(lua_State *L) {
   static const luaL_Reg functions[] = {
-    {"context", f_context}, {"put", f_put}, {"use", f_use}, {"handshake", f_handshake},
-    {NULL, NULL},
+    {"context", f_context},     {"put", f_put}, {"use", f_use},
+    {"handshake", f_handshake}, {NULL, NULL},
   };
   np_type_init(L, &context_type);
   luaL_newlib(L, functions);

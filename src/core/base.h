@@ -25,10 +25,10 @@ static inline size_t np_max(size_t a, size_t b) { return a > b ? a : b; }
 
 /* Our few own codes, below libuv's (-4095 .. -1) and getaddrinfo's (-3xxx). */
 enum {
-  NP_ECLOSED = -5001, /* our side closed the object: name ECANCELED, text "closed" */
-  NP_EBADMSG = -5002, /* bytes that do not fit the awaited frame: name EBADMSG */
-  NP_ETLS = -5003,    /* the TLS protocol failed */
-  NP_ECERT = -5004,   /* a certificate or key is refused */
+  NP_ECLOSED = -5001,    /* our side closed the object: name ECANCELED, text "closed" */
+  NP_EBADMSG = -5002,    /* bytes that do not fit the awaited frame: name EBADMSG */
+  NP_ETLS = -5003,       /* the TLS protocol failed */
+  NP_ECERT = -5004,      /* a certificate or key is refused */
   NP_ETRUNCATED = -5005, /* TLS: the end came without close_notify */
 };
 

@@ -170,10 +170,7 @@ static ssize_t fault_send_fds(np_transport *t, const char *p, size_t n, const in
   return moved(x, x->below->ops->send_fds(x->below, p, allowed(x, n), fds, nfds));
 }
 
-static const char *fault_reason(np_transport *t) {
-  np_transport *below = self(t)->below;
-  return below->ops->reason ? below->ops->reason(below) : NULL;
-}
+static const char *fault_reason(np_transport *t) { return np_transport_reason(self(t)->below); }
 
 static void leave(fault *x) {
   np_later_remove(&x->tell);

@@ -351,9 +351,6 @@ void np_stream_set_transport(np_stream *s, np_transport *t) {
 }
 
 int np_stream_error(const np_stream *s) { return s->werror ? s->werror : s->rerror; }
-const char *np_stream_reason(const np_stream *s) {
-  return s->t->ops->reason ? s->t->ops->reason(s->t) : NULL;
-}
 bool np_stream_ended(const np_stream *s) { return s->eof && s->in_len == 0; }
 size_t np_stream_in(const np_stream *s) { return s->in_len; }
 uint32_t np_stream_moves(const np_stream *s) { return s->moves; }

@@ -114,7 +114,6 @@ ssize_t np_stream_send_fds(np_stream *s, const char *p, size_t n, const int *fds
 
 /* State. */
 int np_stream_error(const np_stream *s);  /* 0 or the failure */
-const char *np_stream_reason(const np_stream *s); /* the failure in its own words; NULL: as usual */
 bool np_stream_ended(const np_stream *s); /* the peer's end was read */
 size_t np_stream_in(const np_stream *s);  /* unread bytes here */
 size_t np_stream_out(const np_stream *s); /* queued bytes */

@@ -6,7 +6,6 @@
  * as written when its records have left: flush() keeps its meaning. */
 #include "core/tls.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,181 +15,13 @@
 #include "core/tls_impl.h"
 
 #ifdef NP_HARD
-enum { READ_SIZE = 7, ENCRYPT_MAX = 3 };
+enum { ENCRYPT_MAX = 3 };
 #else
-enum {
-  READ_SIZE = 64 << 10, /* ciphertext read at once */
-  ENCRYPT_MAX = 64 << 10 /* plaintext encrypted before its records must leave */
-};
+enum { ENCRYPT_MAX = 64 << 10 }; /* plaintext encrypted before its records must leave */
 #endif
-enum {
-  BUFFER_SIZE = 72 << 10, /* spare ones: 64 KiB of plaintext and what four records add */
-  SPARES = 2,             /* reading and writing; more only where TLS runs in TLS */
-  RECORD_MAX = 16384,     /* plaintext of one record (RFC 8446 5.1) */
-  OUT_MAX = 256 << 10     /* handshake answers to a peer that does not read */
-};
-
-typedef struct bytes { /* p[off .. off + len) */
-  char *p;
-  size_t off, len, cap;
-} bytes;
-
-struct np_tls {
-  np_transport t;
-  np_transport *below;         /* owned */
-  np_tls_context *ctx, *first; /* in use; the one it began with, which has the BIO's methods */
-  SSL *ssl;
-  char *session;
-  bytes in, out; /* ciphertext: read and not yet taken by OpenSSL; not yet sent */
-  size_t owed;   /* plaintext whose records are in `out` */
-  np_tls_fn *fn;
-  void *owner;
-  bool shaken, asking, named; /* handshake done; stands at the client's name; that was answered */
-  bool below_eof, ended, notified;
-  bool flooded; /* OpenSSL must answer before it reads on, and `out` is full */
-  int below_code, failed;
-  int wants;
-  np_later tell; /* the handshake has ended */
-  char name[256], reason[NP_TLS_REASON_MAX];
-};
+enum { RECORD_MAX = 16384 }; /* plaintext of one record (RFC 8446 5.1) */
 
 static np_tls *self(np_transport *t) { return np_container(t, np_tls, t); }
-
-/* ---- buffers ---- */
-
-typedef struct spares {
-  int n;
-  char *p[SPARES];
-} spares;
-
-static char *take_buffer(np_loop *l) {
-  spares *s = *np_loop_slot(l, NP_SLOT_TLS);
-  return s && s->n > 0 ? s->p[--s->n] : malloc(BUFFER_SIZE);
-}
-
-static void drop_buffer(np_loop *l, bytes *b) {
-  void **slot = np_loop_slot(l, NP_SLOT_TLS);
-  if (!*slot) *slot = calloc(1, sizeof(spares));
-  spares *s = *slot;
-  if (s && s->n < SPARES && b->cap == BUFFER_SIZE) s->p[s->n++] = b->p;
-  else free(b->p);
-  *b = (bytes){0};
-}
-
-void np_tls_shutdown(np_loop *l) {
-  void **slot = np_loop_slot(l, NP_SLOT_TLS);
-  spares *s = *slot;
-  while (s && s->n > 0) free(s->p[--s->n]);
-  free(s);
-  *slot = NULL;
-}
-
-/* Between two calls a buffer is as small as what it holds; without memory it stays. */
-static void shrink(np_loop *l, bytes *b) {
-  if (!b->p) return;
-  char *p = b->len > 0 && b->cap == BUFFER_SIZE ? malloc(b->len) : NULL;
-  if (b->len > 0 && !p) return;
-  if (p) memcpy(p, b->p + b->off, b->len);
-  bytes kept = {p, 0, b->len, b->len};
-  drop_buffer(l, b);
-  if (p) *b = kept;
-}
-
-static int append(np_loop *l, bytes *b, const char *p, size_t n) {
-  if (!b->p) {
-    b->p = take_buffer(l);
-    if (!b->p) return -ENOMEM;
-    b->cap = BUFFER_SIZE;
-  }
-  if (b->off + b->len + n > b->cap) {
-    size_t cap = np_max(2 * b->cap, b->len + n);
-    char *bigger = malloc(cap);
-    if (!bigger) return -ENOMEM;
-    memcpy(bigger, b->p + b->off, b->len);
-    bytes moved = {bigger, 0, b->len, cap};
-    drop_buffer(l, b);
-    *b = moved;
-  }
-  memcpy(b->p + b->off + b->len, p, n);
-  b->len += n;
-  return 0;
-}
-
-static void consume(bytes *b, size_t n) {
-  b->off += n;
-  b->len -= n;
-  if (b->len == 0) b->off = 0;
-}
-
-/* ---- OpenSSL's side ---- */
-
-static size_t below_pending(np_tls *x) {
-  return x->below->ops->pending ? x->below->ops->pending(x->below) : 0;
-}
-
-/* 1, 0: nothing now; the end and failures are remembered. */
-static int refill(np_tls *x) {
-  if (x->below_eof || x->below_code) return 0;
-  if (!x->below->readable && below_pending(x) == 0) return 0;
-  if (x->in.cap != BUFFER_SIZE) {
-    drop_buffer(x->t.loop, &x->in);
-    x->in.p = take_buffer(x->t.loop);
-    x->in.cap = x->in.p ? BUFFER_SIZE : 0;
-  }
-  x->in.off = 0;
-  ssize_t n = x->in.p ? x->below->ops->read(x->below, x->in.p, READ_SIZE) : -ENOMEM;
-  if (n > 0) x->in.len = (size_t)n;
-  else if (n == 0) x->below_eof = true;
-  else if (n != -EAGAIN) x->below_code = (int)n;
-  return n > 0;
-}
-
-static int bio_read(BIO *b, char *buf, size_t size, size_t *done) {
-  np_tls *x = BIO_get_data(b);
-  BIO_clear_retry_flags(b);
-  *done = 0;
-  if (x->in.len == 0 && !refill(x)) {
-    if (!x->below_eof && !x->below_code) BIO_set_retry_read(b);
-    return 0;
-  }
-  *done = np_min(size, x->in.len);
-  memcpy(buf, x->in.p + x->in.off, *done);
-  consume(&x->in, *done);
-  return 1;
-}
-
-static int bio_write(BIO *b, const char *p, size_t n, size_t *done) {
-  np_tls *x = BIO_get_data(b);
-  BIO_clear_retry_flags(b);
-  *done = 0;
-  x->flooded = x->out.len > OUT_MAX;
-  if (x->flooded) BIO_set_retry_write(b);
-  else if (append(x->t.loop, &x->out, p, n) < 0) x->below_code = -ENOMEM;
-  else *done = n;
-  return *done > 0;
-}
-
-static long bio_ctrl(BIO *b, int cmd, long num, void *ptr) {
-  np_tls *x = BIO_get_data(b);
-  (void)num, (void)ptr;
-  if (cmd == BIO_CTRL_EOF) return x->below_eof;
-  return cmd == BIO_CTRL_FLUSH;
-}
-
-static int bio_create(BIO *b) {
-  BIO_set_init(b, 1);
-  return 1;
-}
-
-BIO_METHOD *np_tls_bio_method(void) {
-  BIO_METHOD *m = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "neap transport");
-  if (!m) return NULL;
-  BIO_meth_set_read_ex(m, bio_read);
-  BIO_meth_set_write_ex(m, bio_write);
-  BIO_meth_set_ctrl(m, bio_ctrl);
-  BIO_meth_set_create(m, bio_create);
-  return m;
-}
 
 SSL *np_tls_ssl(np_transport *t) { return self(t)->ssl; }
 const char *np_tls_session_name(np_tls *x) { return x->session; }
@@ -253,7 +84,7 @@ static void flush(np_tls *x) {
       fail(x, (int)n);
       return;
     }
-    consume(&x->out, (size_t)n);
+    np_bytes_consume(&x->out, (size_t)n);
   }
 }
 
@@ -269,8 +100,8 @@ static void tls_want(np_transport *t, int events) {
 /* The end of each call: nothing large stays behind. */
 static void settle(np_tls *x) {
   flush(x);
-  shrink(x->t.loop, &x->in);
-  shrink(x->t.loop, &x->out);
+  np_bytes_shrink(x->t.loop, &x->in);
+  np_bytes_shrink(x->t.loop, &x->out);
   x->t.peer_done = x->ended || x->below->peer_done;
 }
 
@@ -400,7 +231,7 @@ static int tls_finish(np_transport *t) {
 static size_t tls_pending(np_transport *t) {
   np_tls *x = self(t);
   if (!x->shaken || x->failed || x->flooded) return 0;
-  return (size_t)SSL_pending(x->ssl) + x->in.len + below_pending(x);
+  return (size_t)SSL_pending(x->ssl) + x->in.len + np_tls_below_pending(x);
 }
 
 static int tls_fd(np_transport *t) {
@@ -426,8 +257,8 @@ static void leave(np_tls *x) {
     SSL_set_shutdown(x->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* keeps the session */
     SSL_free(x->ssl);
   }
-  drop_buffer(x->t.loop, &x->in);
-  drop_buffer(x->t.loop, &x->out);
+  np_bytes_drop(x->t.loop, &x->in);
+  np_bytes_drop(x->t.loop, &x->out);
   np_tls_context_unref(x->ctx);
   np_tls_context_unref(x->first);
   free(x->session);
@@ -482,46 +313,11 @@ static void on_below(np_transport *below, int events) {
 
 /* ---- making ---- */
 
-static bool is_address(const char *name) {
-  unsigned char a[16];
-  return inet_pton(AF_INET, name, a) == 1 || inet_pton(AF_INET6, name, a) == 1;
-}
-
-static bool expect(np_tls *x, const char *name) {
-  bool address = is_address(name);
-  if (!address && !SSL_set_tlsext_host_name(x->ssl, name)) return false;
-  if (x->ctx->verify == NP_TLS_VERIFY_NONE) return true;
-  if (address) return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(x->ssl), name);
-  return SSL_set1_host(x->ssl, name);
-}
-
-static int open_ssl(np_tls *x, const char *name, const char *session) {
-  x->ssl = SSL_new(x->ctx->ctx);
-  BIO *b = x->ssl ? BIO_new(x->ctx->bio) : NULL;
-  if (!b) return -ENOMEM;
-  BIO_set_data(b, x);
-  SSL_set_bio(x->ssl, b, b);
-  SSL_set_app_data(x->ssl, x);
-  if (x->ctx->server) {
-    SSL_set_accept_state(x->ssl);
-    return 0;
-  }
-  SSL_set_connect_state(x->ssl);
-  if (name && !expect(x, name)) return -EINVAL;
-  if (!session) return 0;
-  x->session = strdup(session);
-  if (!x->session) return -ENOMEM;
-  SSL_SESSION *kept = np_tls_session_take(x->ctx, session);
-  if (kept) SSL_set_session(x->ssl, kept);
-  SSL_SESSION_free(kept);
-  return 0;
-}
-
 static int take_unread(np_tls *x, np_stream *s) {
   const char *p;
   size_t n = np_stream_peek(s, &p);
   if (n == 0) return 0;
-  int r = append(x->t.loop, &x->in, p, n);
+  int r = np_bytes_append(x->t.loop, &x->in, p, n);
   if (r == 0) np_stream_consume(s, n);
   return r;
 }
@@ -541,13 +337,13 @@ int np_tls_put(np_stream *s, np_tls_context *ctx, const char *name, const char *
   x->ctx = np_tls_context_ref(ctx);
   x->first = np_tls_context_ref(ctx);
   np_later_init(&x->tell, on_tell);
-  r = open_ssl(x, name, session);
+  r = np_tls_open(x, name, session);
   if (r == 0) r = take_unread(x, s);
   if (r < 0) {
     leave(x);
     return r;
   }
-  shrink(x->t.loop, &x->in);
+  np_bytes_shrink(x->t.loop, &x->in);
   x->below->above = x;
   x->below->notify = on_below;
   np_stream_set_transport(s, &x->t);
@@ -572,9 +368,7 @@ void np_tls_on_handshake(np_transport *t, np_tls_fn *fn, void *owner) {
   self(t)->owner = owner;
 }
 
-const char *np_tls_client_name(np_transport *t) {
-  return self(t)->name[0] ? self(t)->name : NULL;
-}
+const char *np_tls_client_name(np_transport *t) { return self(t)->name[0] ? self(t)->name : NULL; }
 
 void np_tls_use(np_transport *t, np_tls_context *ctx) {
   np_tls *x = self(t);

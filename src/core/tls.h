@@ -59,7 +59,7 @@ enum { NP_TLS_NAME = 1 };
 typedef void np_tls_fn(void *owner);
 int np_tls_handshake(np_transport *t);
 void np_tls_on_handshake(np_transport *t, np_tls_fn *fn, void *owner); /* NULL: nobody listens */
-const char *np_tls_client_name(np_transport *t); /* what the client asked for; NULL: nothing */
+const char *np_tls_client_name(np_transport *t);     /* what the client asked for; NULL: nothing */
 void np_tls_use(np_transport *t, np_tls_context *x); /* NULL: the one it began with */
 
 typedef struct np_tls_info {

@@ -2,6 +2,7 @@
  *
  * Everything is read when the context is made (files are small and local); a handshake touches no
  * file. A running context never changes: a reload makes another. */
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,8 +156,8 @@ static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *len,
   np_tls_context *x = arg;
   unsigned char *chosen;
   (void)ssl;
-  int r = SSL_select_next_proto(&chosen, len, (unsigned char *)x->alpn, (unsigned)x->alpn_len, in,
-                                n);
+  int r =
+    SSL_select_next_proto(&chosen, len, (unsigned char *)x->alpn, (unsigned)x->alpn_len, in, n);
   *out = chosen;
   return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
@@ -220,6 +221,43 @@ static void open_keylog(np_tls_context *x) {
   if (!path || !*path) return;
   x->keylog = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   if (x->keylog >= 0) SSL_CTX_set_keylog_callback(x->ctx, on_keylog);
+}
+
+/* ---- a connection of it ---- */
+
+static bool is_address(const char *name) {
+  unsigned char a[16];
+  return inet_pton(AF_INET, name, a) == 1 || inet_pton(AF_INET6, name, a) == 1;
+}
+
+static bool expect(np_tls *x, const char *name) {
+  bool address = is_address(name);
+  if (!address && !SSL_set_tlsext_host_name(x->ssl, name)) return false;
+  if (x->ctx->verify == NP_TLS_VERIFY_NONE) return true;
+  if (address) return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(x->ssl), name);
+  return SSL_set1_host(x->ssl, name);
+}
+
+int np_tls_open(np_tls *x, const char *name, const char *session) {
+  x->ssl = SSL_new(x->ctx->ctx);
+  BIO *b = x->ssl ? BIO_new(x->ctx->bio) : NULL;
+  if (!b) return -ENOMEM;
+  BIO_set_data(b, x);
+  SSL_set_bio(x->ssl, b, b);
+  SSL_set_app_data(x->ssl, x);
+  if (x->ctx->server) {
+    SSL_set_accept_state(x->ssl);
+    return 0;
+  }
+  SSL_set_connect_state(x->ssl);
+  if (name && !expect(x, name)) return -EINVAL;
+  if (!session) return 0;
+  x->session = strdup(session);
+  if (!x->session) return -ENOMEM;
+  SSL_SESSION *kept = np_tls_session_take(x->ctx, session);
+  if (kept) SSL_set_session(x->ssl, kept);
+  SSL_SESSION_free(kept);
+  return 0;
 }
 
 /* ---- making ---- */

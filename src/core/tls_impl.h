@@ -27,13 +27,46 @@ struct np_tls_context {
   int next_session; /* whose place the next one takes */
 };
 
-/* The layer's own, which the context's callbacks need. */
-typedef struct np_tls np_tls;
+typedef struct np_bytes { /* p[off .. off + len) */
+  char *p;
+  size_t off, len, cap;
+} np_bytes;
+
+typedef struct np_tls {
+  np_transport t;
+  np_transport *below;         /* owned */
+  np_tls_context *ctx, *first; /* in use; the one it began with, which has the BIO's methods */
+  SSL *ssl;
+  char *session;
+  np_bytes in, out; /* ciphertext: read and not yet taken by OpenSSL; not yet sent */
+  size_t owed;      /* plaintext whose records are in `out` */
+  np_tls_fn *fn;
+  void *owner;
+  bool shaken, asking, named; /* handshake done; stands at the client's name; that was answered */
+  bool below_eof, ended, notified;
+  bool flooded; /* OpenSSL must answer before it reads on, and `out` is full */
+  int below_code, failed;
+  int wants;
+  np_later tell; /* the handshake has ended */
+  char name[256], reason[NP_TLS_REASON_MAX];
+} np_tls;
+
+/* tls_bio.c */
+void np_bytes_drop(np_loop *l, np_bytes *b);
+void np_bytes_shrink(np_loop *l, np_bytes *b);
+int np_bytes_append(np_loop *l, np_bytes *b, const char *p, size_t n);
+void np_bytes_consume(np_bytes *b, size_t n);
+size_t np_tls_below_pending(np_tls *x);
+
+/* tls.c, for the context's callbacks. */
 const char *np_tls_session_name(np_tls *x);
 bool np_tls_hello(np_tls *x, const unsigned char *sni, size_t len); /* true: stop here */
 np_tls_context *np_tls_context_of(np_tls *x);
 BIO_METHOD *np_tls_bio_method(void);
 SSL *np_tls_ssl(np_transport *t);
+
+/* Makes x->ssl: what it expects of the peer, and a session to resume. 0 or a code. */
+int np_tls_open(np_tls *x, const char *name, const char *session);
 
 /* Takes the session kept under name (its owner is the caller then); NULL: none. */
 SSL_SESSION *np_tls_session_take(np_tls_context *x, const char *name);

@@ -1,5 +1,5 @@
-/* What can be asked of a TLS connection: version, cipher, names, and the peer's certificate as plain
- * text. */
+/* What can be asked of a TLS connection: version, cipher, names, and the peer's certificate as
+ * plain text. */
 #include <stdio.h>
 #include <string.h>
 

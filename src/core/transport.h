@@ -101,6 +101,11 @@ static inline void np_transport_pass(np_transport *t) {
   if (t->ops->pass) t->ops->pass(t);
 }
 
+/* The last failure in its own words; NULL: its code says enough. */
+static inline const char *np_transport_reason(np_transport *t) {
+  return t->ops->reason ? t->ops->reason(t) : NULL;
+}
+
 /* The descriptors that came with the bytes; NULL: this transport carries none. */
 static inline struct np_fdq *np_transport_fdq(np_transport *t) {
   return t->ops->fdq ? t->ops->fdq(t) : NULL;

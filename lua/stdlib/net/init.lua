@@ -125,21 +125,6 @@ local absent = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true }
 ---@field shared? boolean other processes have the socket too: each connection wakes one, in turns
 ---@field reuseport? boolean any socket option, set before binding (see stream:option)
 
---- Listens. A name listens on all its addresses, of both families, and on one port ("localhost:0"
--- gives both the same); it may wait for the lookup, literals never wait.
---
--- `listener.address` has the real port; ":8080" is one socket for both families. A stale AF_UNIX
--- path is replaced only if nobody answers on it.
---
--- `systemd:web` is every socket that was passed to this process under that name (sd_listen_fds(3);
--- "unknown" without LISTEN_FDNAMES), each given once; `fd:3` is that descriptor. What is no
--- listening socket is refused and left open. Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES,
--- ENAMETOOLONG, EINVAL, ENOTFOUND, ENOENT (systemd: nothing for this process), EBADF, ENOTSOCK …
----@param addr neap.address|neap.address[]
----@param opts? neap.net.listen_options
----@return neap.listener|nil listener
----@return string? message
----@return string? code
 local listen = function(addr, opts)
   local list, message, code = literals("listen", addr)
   if not list then return nil, message, code end
@@ -157,6 +142,21 @@ local listen = function(addr, opts)
   return nil, message, code
 end
 
+--- Listens. A name listens on all its addresses, of both families, and on one port ("localhost:0"
+-- gives both the same); it may wait for the lookup, literals never wait.
+--
+-- `listener.address` has the real port; ":8080" is one socket for both families. A stale AF_UNIX
+-- path is replaced only if nobody answers on it.
+--
+-- `systemd:web` is every socket that was passed to this process under that name (sd_listen_fds(3);
+-- "unknown" without LISTEN_FDNAMES), each given once; `fd:3` is that descriptor. What is no
+-- listening socket is refused and left open. Codes: EADDRINUSE, EADDRNOTAVAIL, EACCES,
+-- ENAMETOOLONG, EINVAL, ENOTFOUND, ENOENT (systemd: nothing for this process), EBADF, ENOTSOCK …
+---@param addr neap.address|neap.address[]
+---@param opts? neap.net.listen_options
+---@return neap.listener|nil listener
+---@return string? message
+---@return string? code
 net.listen = face(function(addr, opts)
   if type(addr) == "string" and addr:find "^tls://" then
     return require("neap.tls").listen(listen, addr, opts)

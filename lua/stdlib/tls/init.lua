@@ -86,7 +86,8 @@ end
 ---@param opts? neap.tls.options with `server = true` for the serving side
 ---@return neap.tls.context|nil context
 ---@return string? message
----@return string? code ECERT (a certificate or key that is none, or do not fit), ENOENT, EACCES, EINVAL
+---@return string? code ECERT (a certificate or key that is none, or do not fit), ENOENT, EACCES,
+---  EINVAL
 tls.context = face(function(opts)
   opts = opts or {}
   if type(opts) ~= "table" then
