@@ -221,6 +221,13 @@ local function split(opts)
   return own, rest
 end
 
+-- What is in the middle of its handshake when its task is cancelled goes with it.
+local abandon = {
+  __close = function(unfinished)
+    if unfinished.stream then unfinished.stream:abort() end
+  end,
+}
+
 -- net.connect of a tls:// address; `connect` is the one for others.
 function tls.connect(connect, addr, opts)
   local own, rest = split(opts)
@@ -232,6 +239,7 @@ function tls.connect(connect, addr, opts)
   local stream
   stream, message, code = connect("tcp://" .. addr:sub(7), rest)
   if not stream then return nil, (message:gsub("tcp://", "tls://", 1)), code end
+  local unfinished <close> = setmetatable({ stream = stream }, abandon)
   local name = own.name or host:gsub("%%.*$", "")
   local ok
   ok, message, code = core.put(stream, ctx.box, name, own.session or (name .. ":" .. port))
@@ -239,8 +247,10 @@ function tls.connect(connect, addr, opts)
     local left = by and math.max(0, by - tasks.now()) or math.huge
     ok, message, code = handshake(stream, ctx, math.min(left, own.handshake_timeout or HANDSHAKE_S))
   end
-  if ok then return stream end
-  stream:abort()
+  if ok then
+    unfinished.stream = nil
+    return stream
+  end
   return nil, ("connect %s: %s"):format(addr, message:gsub("^.-: ", "", 1)), code
 end
 
