@@ -1,7 +1,7 @@
 -- tls_proxy.lua: ends TLS in front of a server that has none; HUP reads the certificate again.
 --
 -- Shows: a tls:// address, one context that is reloaded while connections stay, net.pipe.
--- Try:   openssl req -x509 -newkey rsa:2048 -nodes -days 9 -keyout k.pem -out c.pem -subj /CN=localhost
+-- Try:   openssl req -x509 -nodes -days 9 -keyout k.pem -out c.pem -subj /CN=localhost
 --        neap scripts/examples/tls_proxy.lua c.pem k.pem 127.0.0.1:9443 127.0.0.1:6379
 --        redis-cli -p 9443 --tls --cacert c.pem --sni localhost ping; kill -HUP the proxy
 

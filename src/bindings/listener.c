@@ -160,24 +160,24 @@ static const np_waitkind accept_wait = {
 static const np_waitkind accept_mem_wait = {
   .what = "accept", .abort = np_waiter_forget, .describe = wait_describe};
 
-static int push_plain(lua_State *L, listener *l, const np_accepted *a) {
-  if (a->mem) return np_push_transport_stream(L, a->mem);
-  const accepts *what = &l->socks[a->which];
-  if (what->records) return np_push_fd_dgram(L, a->fd);
-  return np_push_socket_stream(L, a->fd, &what->kind, &a->peer);
+/* The stream on top, just accepted, speaks TLS if the listener does; the handshake begins with its
+ * first use, in the connection's own task. 0 or a code, and the stream is closed. */
+static int secure(lua_State *L, const listener *l) {
+  if (np_likely(!l->tls)) return 0;
+  int r = np_tls_put(np_check_stream(L, -1), np_tls_box_core(l->tls), NULL, NULL);
+  if (r < 0) np_stream_abort_object(L, -1);
+  return r;
 }
 
-/* Pushes the connection: a stream or a record socket. 0 or a code, nothing pushed. The TLS
- * handshake begins with its first use, in the connection's own task. */
+/* Pushes the connection: a stream or a record socket. 0 or a code, nothing pushed. */
 static int push_accepted(lua_State *L, listener *l, const np_accepted *a) {
-  int r = push_plain(L, l, a);
-  if (np_likely(!l->tls) || r < 0) return r;
-  np_stream *s = np_check_stream(L, -1);
-  r = np_tls_put(s, np_tls_box_core(l->tls), NULL, NULL);
-  if (r < 0) { /* only memory can be missing */
-    np_stream_abort_object(L, -1);
-    lua_pop(L, 1);
-  }
+  const accepts *what = &l->socks[a->which];
+  if (!a->mem && what->records) return np_push_fd_dgram(L, a->fd);
+  int r = a->mem ? np_push_transport_stream(L, a->mem)
+                 : np_push_socket_stream(L, a->fd, &what->kind, &a->peer);
+  if (r < 0) return r;
+  r = secure(L, l);
+  if (r < 0) lua_pop(L, 1);
   return r;
 }
 
@@ -193,7 +193,8 @@ static int accept_failed(lua_State *L, listener *l, int code, lua_KContext ctx) 
 /* Opens the stream that was made for it at index 3, or pushes what else comes. */
 static int open_accepted(lua_State *L, listener *l, const np_accepted *a) {
   if (np_unlikely(a->mem || l->socks[a->which].records)) return push_accepted(L, l, a);
-  return np_open_socket_stream(L, 3, a->fd, &l->socks[a->which].kind, &a->peer);
+  int r = np_open_socket_stream(L, 3, a->fd, &l->socks[a->which].kind, &a->peer);
+  return r < 0 ? r : secure(L, l);
 }
 
 /* Stack: the listener, the deadline, a closed stream.  Past the deadline the kernel is asked once
