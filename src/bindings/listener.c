@@ -112,34 +112,6 @@ void np_listener_end(listener *l) {
   if (core) np_listener_close(core);
 }
 
-static int p_new(lua_State *L) {
-  np_listener_make(L);
-  return 1;
-}
-
-int np_push_fd_listener(lua_State *L, int fd) {
-  if (!lua_checkstack(L, 8)) {
-    close(fd);
-    luaL_error(L, "stack overflow");
-  }
-  lua_pushcfunction(L, p_new);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
-    close(fd);
-    lua_error(L);
-  }
-  listener *l = lua_touserdata(L, -1);
-  int r = np_listener_start(L, l);
-  if (r < 0) close(fd);
-  else r = np_listener_add(l->core, fd);
-  if (r < 0) {
-    np_listener_end(l);
-    lua_pop(L, 1);
-    return r;
-  }
-  np_listener_settle(L, l);
-  return 0;
-}
-
 int np_listener_fds(lua_State *L, int idx, int fds[NP_LISTEN_SOCKETS_MAX]) {
   const listener *l = np_test_object(L, idx, &np_listener_type);
   int n = !l ? -1 : l->core ? np_listener_count(l->core) : 0;

@@ -246,6 +246,34 @@ int np_listen(lua_State *L) {
   return 1;
 }
 
+static int p_new(lua_State *L) {
+  np_listener_make(L);
+  return 1;
+}
+
+int np_push_fd_listener(lua_State *L, int fd) {
+  if (!lua_checkstack(L, 8)) {
+    close(fd);
+    luaL_error(L, "stack overflow");
+  }
+  lua_pushcfunction(L, p_new);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+    close(fd);
+    lua_error(L);
+  }
+  listener *l = lua_touserdata(L, -1);
+  int r = np_listener_start(L, l);
+  if (r < 0) close(fd);
+  else r = np_listener_add(l->core, fd);
+  if (r < 0) {
+    np_listener_end(l);
+    lua_pop(L, 1);
+    return r;
+  }
+  np_listener_settle(L, l);
+  return 0;
+}
+
 /* tls(listener, context): connections to come speak TLS; its addresses say so. */
 int np_listener_tls(lua_State *L) {
   listener *l = np_check_object(L, 1, &np_listener_type);
