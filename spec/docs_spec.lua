@@ -142,7 +142,9 @@ end)
 
 -- The reference.
 
-local modules = { "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.workers" }
+local modules = {
+  "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.workers", "neap.checksum",
+}
 
 -- What is public by accident of where it stands, with its reason.
 local internal = {

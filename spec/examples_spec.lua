@@ -352,6 +352,70 @@ PidFile none
   end)
 end)
 
+describe("in a network of its own, the example", function()
+  local setup = "sysctl -qw net.ipv4.ping_group_range='0 0'\n"
+    .. "ip route add unreachable 10.7.0.0/16\n"
+  local function isolated(command)
+    local words = { "exec unshare -Urn sh -c", quote("ip link set lo up\n" .. setup .. command) }
+    return run(table.concat(words, " "))
+  end
+  local neap_ping = quote(helper.neap) .. " scripts/examples/ping.lua "
+
+  local sniff = "timeout 20 " .. quote(helper.neap) .. " scripts/examples/sniff.lua lo >$d/log &\n"
+
+  it("ping finds the same hosts as ping", function()
+    for _, host in ipairs { "127.0.0.1", "::1", "localhost", "10.7.0.1" } do
+      local ours, err, status = isolated(neap_ping .. host .. " 2")
+      local theirs, _, other = isolated("ping -c 2 -i 0.2 -W 1 " .. host)
+      assert.equal(other == 0, status == 0, host .. ours .. err)
+      local count = theirs:match "transmitted, (%d+)"
+      assert.matches("2 packets transmitted, " .. (count or 0) .. " received", ours)
+      if other == 0 then
+        for _, line in ipairs { ours, theirs } do
+          assert.matches("64 bytes from %S+.* icmp_seq=2 ttl=64 time=[%d.]+ ms", line)
+        end
+      end
+    end
+  end)
+
+  it("ping and nping are answered alike, as sniff sees it", function()
+    local out, err = isolated("d=" .. helper.tmpdir() .. "\n" .. sniff .. "pid=$!\n"
+      .. "until grep -q listening $d/log; do sleep 0.02; done\n" .. neap_ping .. "127.0.0.1 1\n"
+      .. "nping --icmp -c 1 --data-length 56 127.0.0.1\nkill $pid\ncat $d/log")
+    assert.matches("1 packets transmitted, 1 received", out, 1, false, err)
+    assert.matches("Raw packets sent: 1 %(84B%) | Rcvd: 1 %(84B%)", out)
+    for _, kind in ipairs { "type 8", "type 0" } do
+      local line = "in +127%.0%.0%.1 > 127%.0%.0%.1: ICMP " .. kind .. ", 98 bytes"
+      assert.equal(2, select(2, out:gsub(line, "")), out)
+    end
+  end)
+
+  it("sniff prints what ping, nping and curl send", function()
+    local out, err = isolated("d=" .. helper.tmpdir() .. "\n" .. sniff .. [[
+      pid=$!
+      until grep -q listening $d/log; do sleep 0.02; done
+      ping -c 1 127.0.0.1 >/dev/null
+      ping -c 1 ::1 >/dev/null
+      nping --udp -c 1 -g 4242 -p 4343 127.0.0.1 >/dev/null
+      curl -s http://127.0.0.1:4444/
+      sleep 0.2
+      kill $pid
+      cat $d/log]])
+    for _, line in ipairs {
+      "out +127%.0%.0%.1 > 127%.0%.0%.1: ICMP type 8, 98 bytes",
+      "in +127%.0%.0%.1 > 127%.0%.0%.1: ICMP type 0, 98 bytes",
+      "in +0:0:0:0:0:0:0:1 > 0:0:0:0:0:0:0:1: ICMPv6 type 129, 118 bytes",
+      "in +127%.0%.0%.1%.4242 > 127%.0%.0%.1%.4343: UDP",
+      "in +127%.0%.0%.1 > 127%.0%.0%.1: ICMP type 3", -- nobody is there
+      "in +127%.0%.0%.1%.%d+ > 127%.0%.0%.1%.4444: TCP %[S",
+      "in +127%.0%.0%.1%.4444 > 127%.0%.0%.1%.%d+: TCP %[RA%]",
+    } do
+      assert.matches(line, out, 1, false, err)
+    end
+    assert.is_nil(out:find("strange", 1, true), out)
+  end)
+end)
+
 -- "dns_server" answers dig, dig +tcp and kdig in dns_spec.lua.
 
 describe("the examples", function()

@@ -2,6 +2,8 @@
  *
  * Arguments are checked first, then the socket is made.  Addresses are literal here: names are
  * resolved above. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -178,6 +180,8 @@ static int connect_to(plan *p, int fd) {
   np_sockaddr a;
   int r = np_addr_sockaddr(&p->peer, np_socket_domain(fd) == AF_INET6, &a);
   if (r < 0) return r;
+  /* the kernel calls a socket connected when its peer has a port; nothing else looks at it */
+  if (np_scheme_portless(p->peer.scheme)) ((struct sockaddr_in *)&a.ss)->sin_port = htons(1);
   return np_socket_join(fd, &a);
 }
 

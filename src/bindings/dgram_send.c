@@ -96,7 +96,9 @@ static int resolve(lua_State *L, lua_KContext ctx) {
     return send_failed(L, lua_touserdata(L, 1), -EINVAL, "a name, not an address");
   dgram *d = lua_touserdata(L, 1);
   bool v4 = d->core && np_socket_domain(np_dgram_fd(d->core)) == AF_INET;
-  lua_pushvalue(L, 3);
+  if (d->scheme == NP_ICMP && strncmp(lua_tostring(L, 3), "icmp:", 5) != 0)
+    lua_pushfstring(L, "icmp:%s", lua_tostring(L, 3));
+  else lua_pushvalue(L, 3);
   lua_pushvalue(L, 4);
   lua_pushstring(L, v4 ? "inet" : NULL);
   lua_callk(L, 3, 3, RESOLVED, k_resolved);

@@ -4,6 +4,7 @@
 
 const luaL_Reg np_modules[] = {
   {"neap.channel.core", luaopen_neap_channel_core},
+  {"neap.checksum.core", luaopen_neap_checksum_core},
   {"neap.codec.core", luaopen_neap_codec_core},
   {"neap.listener.core", luaopen_neap_listener_core},
   {"neap.dgram.core", luaopen_neap_dgram_core},

@@ -11,6 +11,7 @@ int luaopen_neap_signal_core(lua_State *L);
 int luaopen_neap_process_core(lua_State *L);
 int luaopen_neap_pair_core(lua_State *L);
 int luaopen_neap_connect_core(lua_State *L);
+int luaopen_neap_checksum_core(lua_State *L);
 int luaopen_neap_channel_core(lua_State *L);
 int luaopen_neap_codec_core(lua_State *L);
 int luaopen_neap_listener_core(lua_State *L);

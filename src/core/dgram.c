@@ -86,6 +86,10 @@ int np_dgram_new(np_loop *l, int fd, np_dgram **out) {
 #endif
   int scheme = np_scheme_of(d->domain, d->type, np_socket_protocol(fd));
   d->scheme = scheme < 0 ? NP_RAW : (np_scheme)scheme;
+  d->flags = MSG_DONTWAIT | MSG_TRUNC;
+#ifdef MSG_CMSG_CLOEXEC
+  if (d->domain == AF_UNIX) d->flags |= MSG_CMSG_CLOEXEC;
+#endif
   d->fd = fd;
   d->readable = d->writable = true;
   d->lease.evict = on_evict;
@@ -145,12 +149,8 @@ static ssize_t receive(np_dgram *d, char *buf, size_t size, size_t max, np_messa
                      .msg_iovlen = 1,
                      .msg_control = control,
                      .msg_controllen = sizeof control};
-  int flags = MSG_DONTWAIT | MSG_TRUNC;
-#ifdef MSG_CMSG_CLOEXEC
-  flags |= MSG_CMSG_CLOEXEC;
-#endif
   ssize_t n;
-  do n = recvmsg(d->fd, &h, flags);
+  do n = recvmsg(d->fd, &h, d->flags);
   while (n < 0 && errno == EINTR);
   if (n < 0) return -errno;
   m->data = buf;

@@ -181,7 +181,7 @@ static void clear_slots(np_batch *b, int n, size_t size) {
 
 static int receive(np_dgram *d, np_batch *b, int n) {
   int r;
-  do r = recvmmsg(d->fd, b->h, (unsigned)n, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC, NULL);
+  do r = recvmmsg(d->fd, b->h, (unsigned)n, d->flags, NULL);
   while (r < 0 && errno == EINTR);
   return r < 0 ? -errno : r;
 }

@@ -16,6 +16,7 @@ struct np_dgram {
   void *owner;
   int fd;
   int domain, type;
+  int flags; /* of recvmsg: AF_PACKET takes no MSG_CMSG_CLOEXEC */
   np_scheme scheme;
   bool was_blocking;    /* inherited so; put back when it goes */
   bool readable;        /* recvmsg is worth trying */
