@@ -1,7 +1,8 @@
-/* The internet checksum: the ones' complement of the ones' complement sum of 16-bit words. RFC 1071.
+/* The internet checksum: the ones' complement of the ones' complement sum of 16-bit words. RFC
+ * 1071.
  *
- * Words are added as this machine reads them and swapped at the end, which gives the same (RFC 1071,
- * section 2 B); carries collect in the upper half of 64 bits and are folded once per call. */
+ * Words are added as this machine reads them and swapped at the end, which gives the same (RFC
+ * 1071, section 2 B); carries collect in the upper half of 64 bits and are folded once per call. */
 #include "core/checksum.h"
 
 #include <arpa/inet.h>
