@@ -72,11 +72,6 @@ local function unprivileged(text)
   end
 end
 
--- In namespaces of its own: root there, but of little.
-local function child_in(command, text)
-  return function() return child("exec " .. command .. " NEAP", text) end
-end
-
 -- With a resolver that answers as the name says: spec/support/names.c.
 local function named(text)
   return function() return child("exec NEAP", text, helper.resolver()) end
@@ -313,9 +308,6 @@ local causes = {
     EPERM = unprivileged [[return net.datagram "raw:icmp"]],
     ENODEV = function() return net.datagram "udp://[fe80::1%no-such]:0" end,
     EPROTOTYPE = function() return net.datagram "tcp://127.0.0.1:0" end,
-    EINVAL = function() return net.datagram("packet:lo", { family = "inet" }) end,
-    ENODEV = function() return net.datagram "udp://[fe80::1%nosuchif0]:0" end,
-    EPERM = child_in("unshare -Ur", [[return net.datagram "packet:lo"]]),
   },
   ["neap.net.pair"] = {
     EMFILE = starved "return net.pair()",
@@ -482,45 +474,6 @@ local causes = {
       [[return net.datagram():send("x", "127.0.0.1:9")]]),
     ENODEV = function() return udp():send("x", "[fe80::1%no-such]:9") end,
     EOPNOTSUPP = function() return udp { connect = "127.0.0.1:9" }:send("x", { fds = { 0 } }) end,
-    ENODEV = function() return udp():send("x", "127.0.0.1:9", { interface = "nosuchif0" }) end,
-  },
-  ["datagram:recv_batch"] = {
-    EMSGSIZE = function()
-      local a = udp()
-      assert(a:send("12345", a.address))
-      return a:recv_batch { max = 4 }
-    end,
-  },
-  ["datagram:recv_error"] = {
-    EOPNOTSUPP = function() return udp():recv_error() end,
-    ETIMEDOUT = function() return udp { errors = true }:recv_error { timeout = soon } end,
-    ECANCELED = function()
-      local s = udp { errors = true }
-      s:close()
-      return s:recv_error()
-    end,
-  },
-  ["datagram:join"] = {
-    EINVAL = function() return udp():join "10.0.0.1" end,
-    ENODEV = function() return udp():join("239.1.2.3", { interface = "nosuchif0" }) end,
-    EADDRINUSE = function()
-      local s = udp()
-      assert(s:join("239.1.2.3", { interface = "lo" }))
-      return s:join("239.1.2.3", { interface = "lo" })
-    end,
-    ENOBUFS = child_in("unshare -Urn", [[
-      os.execute "ip link set lo up; sysctl -qw net.ipv4.igmp_max_memberships=3"
-      local s = assert(net.datagram "udp://127.0.0.1:0")
-      for i = 1, 4 do
-        local ok, message, code = s:join("239.1.2." .. i, { interface = "lo" })
-        if not ok then return nil, message, code end
-      end]]),
-  },
-  ["datagram:leave"] = {
-    EADDRNOTAVAIL = function() return udp():leave("239.1.2.3", { interface = "lo" }) end,
-  },
-  ["datagram:option"] = {
-    ENODEV = function() return udp():option("multicast_interface", "nosuchif0") end,
   },
   ["datagram:recv"] = {
     EMSGSIZE = function()
