@@ -171,13 +171,37 @@ scripts["writers that wait, closes, lingerers, aborts"] = [[
   a:close()
 ]]
 
+scripts["connections of a server that fails"] = [[
+  local neap, net = require "neap", require "neap.net"
+  local clients = {}
+  pcall(neap.group, function(g)
+    local server <close> = net.serve("tcp://127.0.0.1:0", { log = function() end }, function(c)
+      local line = c:read()
+      if line == "spawn" then neap.spawn(neap.yield) end
+      if line == "abort" then c:write(("x"):rep(3000)) c:abort() end
+      if line == "fail" then error "as asked" end
+    end)
+    for i, line in ipairs { "fail", "end", "spawn", "abort" } do
+      clients[i] = assert(net.connect(server.address, { timeout = 5 }))
+      assert(clients[i]:write(line, "\n"))
+      neap.sleep(0.001)
+    end
+  end)
+  for i, client in ipairs(clients) do
+    local _, _, code = client:read("a", { timeout = 0.5 })
+    if code == "ETIMEDOUT" then io.stderr:write("WRONG: left open ", i, "\n") end
+    client:close()
+  end
+]]
+
 -- More than the kernel's buffers hold; the hard build, which moves single bytes, has small queues.
 local BIG <const> = helper.hard and "20000" or "(1 << 20)"
 
 local sampled = helper.sanitized and 7 or 3
 
 local function step(script)
-  return tonumber(os.getenv "NEAP_STARVE") or script:find "BIG" and sampled or 1
+  local long = script:find "BIG" or script:find "net.serve"
+  return tonumber(os.getenv "NEAP_STARVE") or long and sampled or 1
 end
 
 local function build()
@@ -204,6 +228,7 @@ describe("without memory", function()
       local command = ("%s %s 1 %d"):format(program, path, by)
       local out, err, status = helper.run(command, { limit = 120 })
       assert.equal(0, status, err)
+      assert.is_nil(err:find("WRONG", 1, true), err)
       local runs, failed = out:match "^(%d+) runs: %d+ without a runtime, (%d+) failed"
       assert.is_true(tonumber(runs) > 300 // by and tonumber(failed) > 200 // by, out)
     end)

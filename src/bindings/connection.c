@@ -30,12 +30,23 @@ np_group *np_own_group(lua_State *L, np_task *t) {
   return g;
 }
 
+/* The end function could not do it (no memory): so that no peer waits for ever. Never raises. */
+static void close_connection(lua_State *L, int conn) {
+  conn = lua_absindex(L, conn);
+  if (luaL_getmetafield(L, conn, "__close") == LUA_TNIL) return;
+  lua_pushvalue(L, conn);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
+}
+
 /* Stack: task, handler, results or the error; at ctx the error, if there was one. */
 static int k_told(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
-  if (status != LUA_OK && status != LUA_YIELD)
+  if (status != LUA_OK && status != LUA_YIELD) {
     t->outcome = NP_RAISED; /* the end function's own error is the group's */
-  else lua_settop(L, t->outcome == NP_WAS_CANCELLED ? (int)ctx : 2);
+    lua_getiuservalue(L, 1, NP_TASK_RESULT);
+    close_connection(L, -1);
+    lua_pop(L, 1);
+  } else lua_settop(L, t->outcome == NP_WAS_CANCELLED ? (int)ctx : 2);
   return np_task_finish(L, t);
 }
 
@@ -43,7 +54,6 @@ static int k_told(lua_State *L, int status, lua_KContext ctx) {
  * delivered. */
 static int tell(lua_State *L, np_task *t) {
   int err = lua_gettop(L), nargs = 1;
-  t->on_end = NULL; /* told once, whatever happens now */
   luaL_checkstack(L, 8, NULL);
   lua_rawgetp(L, LUA_REGISTRYINDEX, t->home);
   lua_getiuservalue(L, -1, NP_GROUP_CONNECTION_END);
@@ -55,6 +65,7 @@ static int tell(lua_State *L, np_task *t) {
     t->outcome = NP_RETURNED;
     nargs = 3;
   }
+  t->on_end = NULL; /* told once, whatever happens now; what failed before is told by _lost */
   return k_told(L, lua_pcallk(L, nargs, 0, 0, err, k_told), err);
 }
 
@@ -111,8 +122,13 @@ bool np_connection_lost(lua_State *L, np_task *t, int ud, int err) {
   lua_getiuservalue(L, ud, NP_TASK_RESULT);
   if (err) lua_pushvalue(L, err);
   bool told = lua_pcall(L, err ? 3 : 2, 0, 0) == LUA_OK;
-  if (!told) lua_pop(L, 1);
-  return told;
+  if (told) return true;
+  lua_pop(L, 1);
+  np_push_task(L, t);
+  lua_getiuservalue(L, -1, NP_TASK_RESULT);
+  close_connection(L, -1);
+  lua_pop(L, 2);
+  return false;
 }
 
 /* g:connection(handler, conn): a task that runs handler(conn) and then the group's end function. */

@@ -201,9 +201,9 @@ static void wake_all(stream *u, int code) {
 static int end_stream(lua_State *L, stream *u, bool abort) {
   np_stream *s = u->s;
   if (!s) return lua_pushboolean(L, 1), 1;
+  char name[2 * NP_ADDR_MAX + 8] = "";
   if (!abort) np_stream_flush(s); /* shows a failure while the ends still have names */
-  const char *name = np_stream_error(s) ? np_stream_name(L, u) : "";
-  if (np_unlikely(u->s != s)) return lua_pushboolean(L, 1), 1; /* a finalizer was faster */
+  if (np_stream_error(s)) np_stream_describe(u, name, sizeof name);
   if (u->holder) u->holder->closed(u->holder);
   u->s = NULL;
   wake_all(u, NP_ECLOSED);

@@ -71,12 +71,18 @@ local function wait_for_end(self, options)
 end
 
 local function accept_all(self, g)
+  local unowned -- accepted, and not yet a task's
+  local _ <close> = setmetatable({}, {
+    __close = function() if unowned then unowned:close() end end,
+  })
   for conn in self.listener:accepts() do
+    unowned = conn
     if self.timeout then conn.timeout = self.timeout end
     if self.line_max then conn.line_max = self.line_max end
     self.connections = self.connections + 1
     self.total = self.total + 1
     g:connection(self.handler, conn)
+    unowned = nil
     while self.connections >= self.max_connections do wait_for_end(self) end
   end
 end
