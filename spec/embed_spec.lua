@@ -108,6 +108,43 @@ int main(void) {
 }
 ]]
 
+local objects_left = [[
+#include <lauxlib.h>
+#include <lualib.h>
+#include <signal.h>
+#include <stdio.h>
+#include "neap.h"
+
+static const char holds[] =
+  "local neap, net = require 'neap', require 'neap.net' left = {}\n"
+  "local function add(...) for _, x in ipairs {...} do left[#left + 1] = assert(x) end end\n"
+  "add(net.pair()) add(net.pair 'mem') add(net.pair 'unix-seqpacket')\n"
+  "add(net.listen ':0', net.datagram ':0', neap.signals 'USR1', net.listen 'mem:left')\n"
+  "local c = net.connect(left[7].address) c:write(('x'):rep(1 << 20)) add(c)\n"
+  "local p = require 'neap.process'.spawn {'sleep', '1000'} add(p) pid = p.pid";
+
+/* The state of each round outlives the runtime of it; what is left goes in three ways. */
+static int once(const char *code, const char *after) {
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  np_runtime *rt = np_new(&(np_config){.L = L});
+  if (np_dostring(rt, code) != 0 || np_run(rt) != 0) return printf("failed\n");
+  np_free(rt);
+  if (luaL_dostring(L, after) != 0) printf("%s\n", lua_tostring(L, -1));
+  lua_getglobal(L, "pid");
+  int pid = (int)lua_tointeger(L, -1);
+  lua_close(L);
+  return printf("%s\n", kill(pid, 0) == 0 ? "the child lives" : "gone");
+}
+
+int main(void) {
+  signal(SIGPIPE, SIG_IGN);
+  once(holds, "for _, x in ipairs(left) do x:close() end");
+  once(holds, "left = nil collectgarbage() collectgarbage()");
+  return once(holds, "") < 0;
+}
+]]
+
 -- Compiles a program against the library as a stranger would: the header, libneap.a, Lua and libuv.
 local function build(source)
   local dir = helper.tmpdir()
@@ -144,6 +181,13 @@ describe("a host program", function()
       "-1", [=[[string "this is not Lua"]:1: syntax error near 'is']=],
       "0", "1\ttwo", "0 woken 1", "cancelled 0", "false\n",
     }, split(out))
+    assert.equal(0, status)
+  end)
+
+  it("keeps objects longer than their runtime, and loses none of them", function()
+    local out, err, status = helper.run((build(objects_left)))
+    assert.equal("", err)
+    assert.equal("gone\ngone\ngone\n", out)
     assert.equal(0, status)
   end)
 

@@ -14,9 +14,6 @@
 #include "bindings/modules.h"
 #include "bindings/state.h"
 #include "bindings/task_impl.h"
-#include "core/process.h"
-#include "core/resolve.h"
-#include "core/signal.h"
 #include "core/stream.h"
 #include "neap.h"
 
@@ -120,30 +117,10 @@ static void after_event(void *ctx) {
   if (rt->nready > 0) np_drain(rt);
 }
 
-static int f_remains_gc(lua_State *L) {
-  np_loop **remains = lua_touserdata(L, 1);
-  if (*remains) np_loop_free(*remains);
-  *remains = NULL;
-  return 0;
-}
-
-/* In a borrowed state a script may hold objects longer than their runtime lives; their loop then
- * waits here for the state's end. Made before any of them, so collected after all of them. */
-static void keep_remains(lua_State *L, np_runtime *rt) {
-  rt->remains = lua_newuserdatauv(L, sizeof *rt->remains, 0);
-  *rt->remains = NULL;
-  lua_createtable(L, 0, 1);
-  lua_pushcfunction(L, f_remains_gc);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, rt->remains);
-}
-
 static int init_state(lua_State *L) {
   np_runtime *rt = lua_touserdata(L, 1);
   const char *stdlib = lua_touserdata(L, 2);
   lua_settop(L, 0);
-  if (!rt->state) keep_remains(L, rt);
   lua_pushlightuserdata(L, rt);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &np_key_runtime);
   np_scheduler_init(L);
@@ -240,7 +217,6 @@ void np_free(np_runtime *rt) {
   rt->freeing = true;
   end_tasks(rt);
   np_watchdog_off(rt);
-  np_loop_on_event(rt->loop, NULL, NULL);
   if (rt->state) {
     np_state_free(rt->state);
   } else {
@@ -248,19 +224,7 @@ void np_free(np_runtime *rt) {
     if (lua_pcall(L, 0, 0, 0) != LUA_OK) lua_pop(L, 1);
     forget_runtime(L);
   }
-  np_signal_shutdown(rt->loop);
-  np_process_shutdown(rt->loop);
-  np_resolve_shutdown(rt->loop);
-  bool remains = np_loop_free(rt->loop) > 0;
-  if (remains) np_loop_on_trace(rt->loop, NULL, NULL);
-  if (!rt->state) {
-    if (remains) {
-      *rt->remains = rt->loop;
-    } else {
-      lua_pushnil(L);
-      lua_rawsetp(L, LUA_REGISTRYINDEX, rt->remains);
-    }
-  }
+  np_loop_free(rt->loop); /* objects that a script in a borrowed state still holds keep it */
   free(rt->pool);
   free(rt);
 }

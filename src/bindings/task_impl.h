@@ -117,8 +117,6 @@ struct np_runtime {
   lua_State *L;           /* the main state: lua_resume's `from`, and where the scheduler works */
   struct np_state *state; /* made by us; NULL: L is the host's */
   np_loop *loop;
-  np_loop *
-    *remains;    /* in a borrowed state: where the loop waits while objects outlive the runtime */
   np_node ready; /* np_task.waiter.node */
   size_t nready;
   np_task *current;

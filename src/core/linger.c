@@ -113,7 +113,7 @@ int np_stream_close(np_stream *s) {
   np_stream_settle(s, SIZE_MAX); /* the memory of a waiting writer goes with it */
   if (!simple && !over(s)) drop_input(s);
   int code = np_stream_error(s);
-  if (over(s)) {
+  if (over(s) || np_loop_freed(l)) {
     np_stream_free(s, false);
     return code;
   }

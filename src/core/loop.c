@@ -68,10 +68,7 @@ int np_loop_new(np_loop **out, const char *poll) {
   return 0;
 }
 
-int np_loop_free(np_loop *l) {
-  np_linger_shutdown(l);
-  np_process_shutdown(l);
-  if (l->nobjects > 0) return (int)l->nobjects;
+static void destroy(np_loop *l) {
   np_resolve_shutdown(l);
   np_signal_shutdown(l);
   np_tls_shutdown(l);
@@ -82,8 +79,20 @@ int np_loop_free(np_loop *l) {
   free(l->watch);
   free(l->scratch);
   free(l);
-  return 0;
 }
+
+int np_loop_free(np_loop *l) {
+  np_linger_shutdown(l);
+  np_process_shutdown(l);
+  np_loop_on_event(l, NULL, NULL);
+  np_loop_on_trace(l, NULL, NULL);
+  l->freed = true;
+  int left = (int)l->nobjects;
+  if (left == 0) destroy(l);
+  return left;
+}
+
+bool np_loop_freed(const np_loop *l) { return l->freed; }
 
 static uint64_t clock_ns(void) {
   struct timespec t;
@@ -168,8 +177,9 @@ void np_object_init(np_object *o, np_loop *l, const np_objtype *type) {
 }
 
 void np_object_done(np_object *o) {
+  np_loop *l = o->loop;
   np_node_remove(&o->node);
-  o->loop->nobjects--;
+  if (--l->nobjects == 0 && np_unlikely(l->freed)) destroy(l);
 }
 
 np_node *np_loop_objects(np_loop *l) { return &l->objects; }

@@ -33,9 +33,11 @@ typedef struct np_objtype {
  * "uv". */
 int np_loop_new(np_loop **out, const char *poll);
 
-/* Every object must be closed before (lingerers are aborted here). Returns the number of objects
- * that were still open: a bug of the caller, whose memory then stays. */
+/* Aborts lingerers, ends children nobody holds.  Objects that are open still (in a borrowed Lua
+ * state a script may hold some longer) keep the loop's memory: no event comes any more, they can be
+ * closed, which never lingers then, and the last one takes the loop along.  Returns how many. */
 int np_loop_free(np_loop *l);
+bool np_loop_freed(const np_loop *l); /* so what is closed must not wait for events */
 
 /* The monotonic clock in ns, read now; the virtual clock when that is on. */
 uint64_t np_loop_now(np_loop *l);
@@ -64,7 +66,8 @@ void np_loop_event_done(np_loop *l);
 void np_loop_touch(np_loop *l);
 struct uv_loop_s *np_loop_uv(np_loop *l);
 
-/* Objects. np_object_init links o; np_object_done unlinks it. */
+/* Objects. np_object_init links o; np_object_done unlinks it, and has to be the last that it does
+ * with the loop. */
 void np_object_init(np_object *o, np_loop *l, const np_objtype *type);
 void np_object_done(np_object *o);
 /* the list's head; walk with ->next, container np_object.node */

@@ -63,6 +63,7 @@ struct np_loop {
   np_node later; /* np_later.node: run at the end of the slice */
   np_node soon;  /* np_later.node: run from the next turn */
   long busy;     /* np_loop_busy_add */
+  bool freed;    /* np_loop_free was called: goes with its last object */
   void *slot[NP_SLOTS];
 
   np_lease *lease; /* whose bytes are in scratch */

@@ -231,6 +231,11 @@ void np_process_close(np_process *p) {
     dispose(p);
     return;
   }
+  if (np_loop_freed(p->obj.loop)) {
+    destroy_child(p);
+    dispose(p);
+    return;
+  }
   p->stray = true;
   np_loop_busy_add(p->obj.loop, 1);
   np_process_end(p);
@@ -244,7 +249,7 @@ void np_process_shutdown(np_loop *l) {
   for (np_node *n = list->next, *next; n != list; n = next) {
     next = n->next;
     np_process *p = np_container(n, np_process, node);
-    if (!p->stray) continue; /* somebody's: np_loop_free reports it */
+    if (!p->stray) continue; /* somebody's, who closes it later */
     if (!p->ended) destroy_child(p);
     np_loop_busy_add(l, -1);
     dispose(p);

@@ -313,8 +313,8 @@ static void drop_job(np_resolver *res, np_job *j) {
 void np_resolve_close(np_resolve *r) {
   np_job *j = r->job;
   np_node_remove(&r->node);
+  if (j && !np_node_linked(&j->wanters)) drop_job(j->res, j);
   np_object_done(&r->obj);
   free(r->addrs);
   free(r);
-  if (j && !np_node_linked(&j->wanters)) drop_job(j->res, j);
 }

@@ -330,7 +330,6 @@ int np_stream_take(np_stream *s, char **rest, size_t *rest_len) {
     memcpy(*rest, s->in + s->in_off, s->in_len);
     *rest_len = s->in_len;
   }
-  np_transport *t = s->t;
   np_loop *l = s->obj.loop;
   if (leased(s)) s->in = NULL, s->in_len = 0;
   np_scratch_drop(l, &s->lease);
@@ -338,9 +337,10 @@ int np_stream_take(np_stream *s, char **rest, size_t *rest_len) {
   np_later_remove(&s->again);
   np_timer_remove(l, &s->timer);
   free_own(s);
+  int fd = s->t->ops->take(s->t);
   np_object_done(&s->obj);
   free(s);
-  return t->ops->take(t);
+  return fd;
 }
 
 np_transport *np_stream_transport(np_stream *s) { return s->t; }
