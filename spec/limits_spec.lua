@@ -279,9 +279,11 @@ limits["a wait on a served connection"] = function()
   for given, wanted in pairs { [0.5] = 0.5, [false] = "none", default = 300 } do
     local opts = { log = function() end }
     if given ~= "default" then opts.timeout = given end
-    local server <close> = net.serve("mem:limits", opts, handler)
-    local c <close> = assert(net.connect "mem:limits")
+    local server = net.serve("mem:limits", opts, handler)
+    local c = assert(net.connect "mem:limits")
     assert.equal(wanted, seen:get { timeout = 5 })
+    c:close()
+    server:stop()
   end
 end
 
@@ -418,8 +420,8 @@ end
 limits["a host name"] = function()
   for n, wanted in pairs { [253] = "ENOTFOUND", [255] = "ENOTFOUND", [256] = "ENAMETOOLONG" } do
     local name = "missing" .. ("x.123456789"):rep(30):sub(1, n - 7)
-    local out = helper.run_script(
-      ([[print(select(3, require "neap.net".resolve %q))]]):format(name), { env = helper.resolver() })
+    local script = ([[print(select(3, require "neap.net".resolve %q))]]):format(name)
+    local out = helper.run_script(script, { env = helper.resolver() })
     assert.equal(wanted .. "\n", out)
   end
 end
