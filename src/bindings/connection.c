@@ -9,7 +9,7 @@
 /* The group lies around everything the body opens: next to the task's own scope. */
 static np_group *own_group(np_task *t) {
   np_node *n = t->root.node.prev;
-  if (n == &t->scopes) return NULL;
+  if (n == &t->root.node) return NULL;
   np_scope *s = np_container(n, np_scope, node);
   np_group *g = np_container(s, np_group, scope);
   return s->kind == NP_SCOPE_CANCEL && s->co == NULL ? g : NULL;
@@ -91,8 +91,8 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
 static int on_end(lua_State *L, np_task *t) {
   np_group *g = own_group(t);
   np_node *last = g ? &g->scope.node : &t->root.node;
-  while (t->scopes.next != last)
-    np_node_remove(t->scopes.next); /* deadlines that the body left open */
+  while (t->root.node.next != last)
+    np_node_remove(t->root.node.next); /* deadlines that the body left open */
   if (!g) return tell(L, t);
   np_scope_close(&g->scope);
   bool by_group = g->scope.stage != NP_CALM && t->outcome == NP_RAISED && np_is_cancelled(L, -1);

@@ -153,8 +153,7 @@ void np_group_interrupted(np_task *t, np_group *g) {
 }
 
 np_group *np_nearest_group(np_task *t) {
-  for (np_node *n = t->scopes.next; n != &t->root.node; n = n->next) {
-    np_scope *s = np_container(n, np_scope, node);
+  for (np_scope *s = np_scope_innermost(t); s != &t->root; s = np_scope_outer(t, s)) {
     if (s->kind == NP_SCOPE_CANCEL) return np_container(s, np_group, scope);
   }
   return t->home;

@@ -93,9 +93,8 @@ static void drop_thread(lua_State *L, int place) {
   lua_pop(L, 1);
 }
 
-/* Keeps the thread for the next task; past POOL_MAX it is let go, its place is kept. */
+/* Keeps the thread, whose stack is empty, for the next task; past POOL_MAX it is let go, its place is kept. */
 static void recycle(np_runtime *rt, np_thread th) {
-  lua_settop(th.T, 0);
   if (np_unlikely(lua_gethook(th.T) != NULL)) lua_sethook(th.T, NULL, 0, 0);
   rt->pool[rt->npool++] = th;
   if (np_likely(rt->npool - rt->nempty <= POOL_MAX)) return;
@@ -122,7 +121,7 @@ static void end_task(lua_State *L, np_task *t, int ud) {
   np_node_remove(&t->waiter.node);
   np_timer_remove(rt->loop, &t->timer);
   while (t->groups) np_group_abandon(L, t->groups);
-  while (np_node_linked(&t->scopes)) np_node_remove(t->scopes.next);
+  while (np_node_linked(&t->root.node)) np_node_remove(t->root.node.next);
   free(t->chain);
   t->chain = NULL;
   t->depth = t->chain_cap = t->stuck = 0;
@@ -180,10 +179,9 @@ static void init_task(np_task *t, np_runtime *rt) {
   np_node_init(&t->waiter.node);
   np_node_init(&t->sibling);
   np_node_init(&t->joiners);
-  np_node_init(&t->scopes);
   t->waiter.task = t;
   t->root.kind = NP_SCOPE_CANCEL;
-  np_node_append(&t->scopes, &t->root.node);
+  np_node_init(&t->root.node);
   np_timer_init(&t->timer, on_timer);
   t->id = ++rt->next_id;
 }
@@ -246,6 +244,7 @@ static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
   end_task(L, t, lua_gettop(L));
   lua_pop(L, 1);
   lua_resetthread(T);
+  lua_settop(T, 0);
   recycle(rt, th);
 }
 
@@ -288,6 +287,7 @@ void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
   lua_setiuservalue(L, -2, NP_TASK_RESULT);
   end_task(L, t, lua_gettop(L));
   lua_pop(L, 1);
+  lua_settop(th.T, 0);
   recycle(rt, th);
 }
 

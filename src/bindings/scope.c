@@ -23,7 +23,7 @@ void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uin
   s->kind = (uint8_t)kind;
   s->at_ns = at_ns;
   s->co = L;
-  np_node_append(t->scopes.next, &s->node); /* before the first: innermost */
+  np_node_append(t->root.node.next, &s->node); /* before the first: innermost */
 }
 
 /* A scope of this kind and state, seen at `now`: 0 or the code it ends waits with. *next is
@@ -46,8 +46,8 @@ static int look(np_scope *s, uint64_t now, uint64_t *next) {
 /* True when there are only calm cancellation scopes (the task's own, its groups'): the usual case
  * needs no clock. */
 static bool nothing_open(const np_task *t) {
-  for (np_node *n = t->scopes.next; n != &t->scopes; n = n->next)
-    if (from_node(n)->kind != NP_SCOPE_CANCEL || from_node(n)->stage != NP_CALM) return false;
+  for (const np_scope *s = np_scope_innermost(t); s; s = np_scope_outer(t, s))
+    if (s->kind != NP_SCOPE_CANCEL || s->stage != NP_CALM) return false;
   return true;
 }
 
@@ -57,8 +57,7 @@ int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next, np_scope **by
   if (t->state == NP_RUNNING && nothing_open(t)) return 0;
   uint64_t now = np_loop_now(t->rt->loop);
   int code = now >= own_ns ? -ETIMEDOUT : 0;
-  for (np_node *n = t->scopes.next; n != &t->scopes; n = n->next) {
-    np_scope *s = from_node(n);
+  for (np_scope *s = np_scope_innermost(t); s; s = np_scope_outer(t, s)) {
     if (s->kind == NP_SCOPE_SHIELD) {
       if (now >= s->at_ns) continue;
       if (s->at_ns < *next) *next = s->at_ns;
@@ -74,10 +73,9 @@ int np_scopes_verdict(np_task *t, uint64_t own_ns, uint64_t *next, np_scope **by
 }
 
 void np_scope_delivered(np_task *t) {
-  np_node *n = t->scopes.next;
-  while (n != &t->scopes && from_node(n) != t->by) n = n->next;
-  if (n == &t->scopes) return; /* closed since, its memory perhaps gone */
-  np_scope *s = t->by;
+  np_scope *s = np_scope_innermost(t);
+  while (s && s != t->by) s = np_scope_outer(t, s);
+  if (!s) return; /* closed since, its memory perhaps gone */
   if (s->kind != NP_SCOPE_CANCEL) return;
   if (s->stage == NP_REQUESTED) {
     s->stage = NP_GRACE;
@@ -104,7 +102,8 @@ static const np_type parked_type = {
 };
 
 static bool owns(np_task *t, lua_State *co) {
-  return t->scopes.next != &t->root.node && from_node(t->scopes.next)->co == co;
+  const np_scope *s = np_scope_innermost(t);
+  return s != &t->root && s->co == co;
 }
 
 static void push_parked_table(lua_State *L) {
@@ -128,7 +127,7 @@ static void push_coroutine(lua_State *L, lua_State *co) {
 void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended) {
   if (np_likely(!owns(t, co))) return;
   if (ended) {
-    while (owns(t, co)) np_node_remove(t->scopes.next);
+    while (owns(t, co)) np_scope_close(np_scope_innermost(t));
     return;
   }
   luaL_checkstack(L, 6, NULL);
@@ -139,7 +138,7 @@ void np_scopes_park(lua_State *L, np_task *t, lua_State *co, bool ended) {
   p->rt = t->rt;
   t->rt->nparked++;
   while (owns(t, co)) {
-    np_node *n = t->scopes.next;
+    np_node *n = t->root.node.next;
     np_node_remove(n);
     np_node_append(&p->scopes, n);
   }
@@ -193,7 +192,7 @@ void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co) {
     np_node *n = p->scopes.prev; /* outermost first, each then innermost of t */
     np_scope *s = from_node(n);
     np_node_remove(n);
-    np_node_append(t->scopes.next, n);
+    np_node_append(t->root.node.next, n);
     if (s->kind == NP_SCOPE_CANCEL) np_group_adopt(np_container(s, np_group, scope), t);
   }
   if (p->rt) p->rt->nparked--;

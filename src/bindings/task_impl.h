@@ -28,7 +28,7 @@ typedef struct np_scope {
   bool hit; /* DEADLINE: a wait ended because of it */
   uint64_t at_ns; /* DEADLINE, SHIELD: the instant; CANCEL: the end of grace */
   lua_State *co;  /* the coroutine that opened it */
-  np_node node;   /* in np_task.scopes, in a parked generator's list, or alone */
+  np_node node;   /* in a task's list, in a parked generator's, or alone */
 } np_scope;
 
 typedef struct np_group {
@@ -67,8 +67,7 @@ struct np_task {
   np_group *home;
   np_group *groups; /* those it has opened, np_group.next */
   np_node joiners;  /* np_waiter.node of tasks in join() */
-  np_node scopes;   /* np_scope.node, innermost first; root is the last */
-  np_scope root;
+  np_scope root; /* the outermost scope; its node is the list's head: innermost first, root last */
   np_timer timer;
   uint64_t deadline_ns;    /* of the wait in hand, without scopes */
   const np_waitkind *kind; /* what it waits for; NULL: not waiting */
@@ -225,6 +224,12 @@ void np_stitch_coroutine(lua_State *L, lua_State *co,
 
 /* scope.c */
 void np_scope_open(lua_State *L, np_task *t, np_scope *s, np_scopekind kind, uint64_t at_ns);
+static inline np_scope *np_scope_innermost(const np_task *t) {
+  return np_container(t->root.node.next, np_scope, node);
+}
+static inline np_scope *np_scope_outer(const np_task *t, const np_scope *s) { /* NULL after root */
+  return s == &t->root ? NULL : np_container(s->node.next, np_scope, node);
+}
 static inline void np_scope_close(np_scope *s) { np_node_remove(&s->node); }
 /* What the scopes say of a wait with this deadline of its own: 0 and the next instant to look
  * again, -ETIMEDOUT or NP_WOKEN_CANCEL and the scope that says so (NULL: the wait's own
