@@ -93,7 +93,8 @@ static void drop_thread(lua_State *L, int place) {
   lua_pop(L, 1);
 }
 
-/* Keeps the thread, whose stack is empty, for the next task; past POOL_MAX it is let go, its place is kept. */
+/* Keeps the thread, whose stack is empty, for the next task; past POOL_MAX it is let go, its place
+ * is kept. */
 static void recycle(np_runtime *rt, np_thread th) {
   if (np_unlikely(lua_gethook(th.T) != NULL)) lua_sethook(th.T, NULL, 0, 0);
   rt->pool[rt->npool++] = th;
