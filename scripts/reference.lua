@@ -12,6 +12,7 @@ local SOURCES = {
   "docs/luacats/hub.lua", "lua/stdlib/process.lua", "docs/luacats/process.lua",
   "lua/stdlib/codec/init.lua", "lua/stdlib/codec/parts.lua",
   "lua/stdlib/codec/compose.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",
+  "lua/stdlib/dns/resolve.lua",
   "lua/stdlib/dns/serve.lua", "lua/stdlib/dns/zone.lua", "lua/stdlib/dns/codec.lua",
   "docs/luacats/dns.lua",
 }
@@ -23,6 +24,7 @@ local MODULES = {
   ["lua/stdlib/checksum.lua"] = { checksum = "module neap.checksum" },
   ["lua/stdlib/process.lua"] = { process = "module neap.process" },
   ["lua/stdlib/dns/init.lua"] = { dns = "module neap.dns" },
+  ["lua/stdlib/dns/resolve.lua"] = { resolve = "module neap.dns" },
   ["lua/stdlib/dns/serve.lua"] = { [""] = "module neap.dns" },
   ["lua/stdlib/codec/init.lua"] = { codec = "module neap.codec" },
   ["lua/stdlib/codec/parts.lua"] = { parts = "module neap.codec" },
@@ -45,7 +47,7 @@ local CHAPTERS = {
   { "neap.process", "Processes" },
   { "module neap.codec", "The module neap.codec" },
   { "neap.Codec", "Codecs" }, { "neap.Scanner", "Scanners" },
-  { "module neap.dns", "The module neap.dns" },
+  { "module neap.dns", "The module neap.dns" }, { "neap.resolver", "Resolvers" },
   { "neap.workers", "The module neap.workers" },
 }
 

@@ -72,7 +72,7 @@ describe("the documents", function()
     local dir = helper.tmpdir()
     helper.write_file(dir .. "/host.c", read("docs/manual.md"):match "```c\n(.-)```")
     local compile = "%s %s -Isrc -o %s/host %s/host.c %s/libneap.a"
-      .. " $(pkg-config --libs lua5.4 libuv openssl) -lm -ldl -lpthread && %s/host"
+      .. " $(pkg-config --libs lua5.4 libuv openssl libcares) -lm -ldl -lpthread && %s/host"
     local out, err, status = helper.run(
       compile:format(helper.cc, helper.cflags, dir, dir, helper.build, dir), { limit = 60 })
     assert.equal("hello from a task\n", out, err)

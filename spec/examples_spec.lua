@@ -416,7 +416,8 @@ describe("in a network of its own, the example", function()
   end)
 end)
 
--- "dns_server" answers dig, dig +tcp and kdig in dns_spec.lua.
+-- "dns_server" answers dig, dig +tcp and kdig in dns_spec.lua; "dig" asks it in
+-- dns_resolve_spec.lua.
 
 describe("the examples", function()
   it("all have a header that says how to try them, and a spec", function()

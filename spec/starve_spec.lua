@@ -208,7 +208,7 @@ local function build()
   local program = helper.tmpdir() .. "/starve"
   local command = [[%s -g -Wall -Werror %s -Isrc $(pkg-config --cflags lua5.4) -o %s \
     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc spec/support/starve.c %s/libneap.a \
-    $(pkg-config --libs lua5.4 libuv openssl) -lm -ldl -lpthread]]
+    $(pkg-config --libs lua5.4 libuv openssl libcares) -lm -ldl -lpthread]]
   local out, err, status =
     helper.run(command:format(helper.cc, helper.cflags, program, helper.build))
   assert.equal("", out .. err)

@@ -42,3 +42,20 @@
 ---@class neap.dns.info
 ---@field from? neap.address who asks
 ---@field tcp? boolean
+
+---@class neap.resolver
+local resolver = {}
+
+--- Sends a DNS message, whose OPT record (where there is one) is its last, and waits for the answer
+--- to it. `what` stands in failures and reports. Codes as resolver:resolve.
+---@param query string
+---@param what string
+---@param opts? { timeout: number }
+---@return string|nil answer
+---@return string? message
+---@return string? code
+function resolver:ask(query, what, opts) end
+
+--- Ends it: what it is asked fails as "closed". Idempotent.
+---@return true
+function resolver:close() end

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "bindings/ares.h"
 #include "bindings/descriptor.h"
 #include "bindings/dgram.h"
 #include "bindings/lua_util.h"
@@ -176,9 +177,13 @@ static int begin(lua_State *L, connecting *c) {
   const np_addr *a = &c->addr;
   if (c->begun) return 0;
   c->begun = true;
-  if (is_inet(a->scheme))
-    return np_resolve_open(np_loop_of(L), a->host, a->host_len, a->port, c->family, on_event, c,
-                           &c->lookup);
+  if (is_inet(a->scheme)) {
+    np_ares *via; /* now, not when the arguments were checked: it may have been closed since */
+    int err = np_opt_resolver(L, AT_OPTIONS, &via);
+    if (err < 0) return err;
+    return np_resolve_open(np_loop_of(L), via, a->host, a->host_len, a->port, c->family, on_event,
+                           c, &c->lookup);
+  }
   np_sockaddr to;
   int r = np_addr_sockaddr(a, false, &to);
   return r < 0 ? r : start_race(L, c, &to, 1);
@@ -248,15 +253,15 @@ static bool connectable(np_scheme s) {
   return s == NP_TCP || s == NP_UDP || s == NP_UNIX || s == NP_UNIX_DGRAM || s == NP_UNIX_SEQPACKET;
 }
 
-/* connect(addr [, {timeout = seconds, bind = addr, socket options ...}]) -> stream, datagram or
- * record socket
+/* connect(addr [, {timeout = seconds, bind = addr, resolver = "c-ares" or a resolver, socket
+ * options ...}]) -> stream, datagram or record socket
  *
  * Waits until it is connected.  timeout: for the lookup and all attempts together, default none.
  * Errors: EINVAL (address), EPROTONOSUPPORT (no such scheme here), EAGAIN (mem: with a full
  * backlog), ENOTFOUND, EAI_* (name), ETIMEDOUT, and the kernel's of socket(2), bind(2),
  * connect(2). */
 static int f_connect(lua_State *L) {
-  static const char *const own[] = {"timeout", "bind", NULL};
+  static const char *const own[] = {"timeout", "bind", "resolver", NULL};
   np_setopt opts[NP_SETOPTS_MAX];
   np_addr a;
   size_t len;
@@ -264,6 +269,8 @@ static int f_connect(lua_State *L) {
   lua_settop(L, AT_OPTIONS);
   int nopts = np_check_setopts(L, AT_OPTIONS, own, opts);
   uint64_t deadline_ns = np_deadline_opt(L, AT_OPTIONS, -1);
+  np_ares *via;
+  np_opt_resolver(L, AT_OPTIONS, &via);
   np_opt_string(L, AT_OPTIONS, "bind", NULL);
   if (np_addr_parse(&a, s, len, NP_TCP, &why) < 0)
     return np_fail_text(L, "EINVAL", "connect %s: %s", s, why);
@@ -338,19 +345,22 @@ static bool is_bare(const char *s) {
   return !colon || (s[0] != '[' && strchr(colon + 1, ':') && !strstr(s, "://"));
 }
 
-/* resolve(name [, {timeout = seconds, family = "inet" | "inet6"}]) -> list of addresses
+/* resolve(name [, {timeout = seconds, family = "inet" | "inet6", resolver = as connect}]) -> list
+ * of addresses
  *
  * A bare name gives literals ("::1", "127.0.0.1"), an address with a name gives addresses
  * ("tcp://[::1]:80"), in the order in which to try them (RFC 6724), at most NP_RESOLVE_ADDRS.
  * Errors: EINVAL, ENOTFOUND, EAI_*, ETIMEDOUT, ENAMETOOLONG, EPROTONOSUPPORT (the scheme has no
  * names). */
 static int f_resolve(lua_State *L) {
-  static const char *const known[] = {"timeout", "family", NULL};
+  static const char *const known[] = {"timeout", "family", "resolver", NULL};
   np_addr a = {.scheme = NP_TCP};
   const char *why = "", *s = luaL_checklstring(L, AT_ADDRESS, &a.host_len);
   lua_settop(L, AT_OPTIONS);
   np_check_options(L, AT_OPTIONS, known);
   int family = check_family(L);
+  np_ares *via;
+  np_opt_resolver(L, AT_OPTIONS, &via);
   uint64_t deadline_ns = np_deadline_opt(L, AT_OPTIONS, -1);
   bool bare = is_bare(s);
   a.host = s;

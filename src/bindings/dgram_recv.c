@@ -115,6 +115,7 @@ static int k_recv(lua_State *L, int status, lua_KContext ctx) {
   int woken = np_woken(L);
   np_message m;
   lua_settop(L, 4);
+  if (woken == NP_ECLOSED) d->streak = 0; /* each of many waiters hears it once */
   if (!d->core) return np_dgram_recv_failed(L, d, NP_ECLOSED, ctx);
   if (woken < 0 && woken != -ETIMEDOUT) return np_dgram_recv_failed(L, d, woken, ctx);
   if (np_unlikely(d->cut_full)) return np_dgram_cut_failed(L, d, d->cut_full, d->cut_len, ctx);

@@ -8,6 +8,7 @@ const luaL_Reg np_modules[] = {
   {"neap.codec.core", luaopen_neap_codec_core},
   {"neap.listener.core", luaopen_neap_listener_core},
   {"neap.dgram.core", luaopen_neap_dgram_core},
+  {"neap.dns.core", luaopen_neap_dns_core},
   {"neap.descriptor.core", luaopen_neap_descriptor_core},
   {"neap.ending.core", luaopen_neap_ending_core},
   {"neap.event.core", luaopen_neap_event_core},

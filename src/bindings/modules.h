@@ -16,6 +16,7 @@ int luaopen_neap_channel_core(lua_State *L);
 int luaopen_neap_codec_core(lua_State *L);
 int luaopen_neap_listener_core(lua_State *L);
 int luaopen_neap_dgram_core(lua_State *L);
+int luaopen_neap_dns_core(lua_State *L);
 int luaopen_neap_descriptor_core(lua_State *L);
 int luaopen_neap_ending_core(lua_State *L);
 int luaopen_neap_event_core(lua_State *L);

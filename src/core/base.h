@@ -30,6 +30,10 @@ enum {
   NP_ETLS = -5003,       /* the TLS protocol failed */
   NP_ECERT = -5004,      /* a certificate or key is refused */
   NP_ETRUNCATED = -5005, /* TLS: the end came without close_notify */
+  /* what every name server asked said of a question (RFC 1035 4.1.1) */
+  NP_ESERVFAIL = -5006,
+  NP_ENOTIMP = -5007,
+  NP_EREFUSED = -5008,
 };
 
 /* A circular doubly linked list; a node outside any list points to itself. */

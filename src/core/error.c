@@ -21,6 +21,9 @@ static const row rows[] = {
   {NP_ECERT, "ECERT", "certificate refused"},
   {NP_ETRUNCATED, "ETRUNCATED", "the end came without close_notify: the data may be cut short"},
   {NP_COND_END, "EOF", "end of file"},
+  {NP_ESERVFAIL, "SERVFAIL", "the name server failed"},
+  {NP_ENOTIMP, "NOTIMP", "the name server cannot answer that"},
+  {NP_EREFUSED, "REFUSED", "the name server refused"},
   /* A name without an address is one thing to scripts, whichever way the resolver says it. */
   {UV_EAI_NONAME, "ENOTFOUND", "name not found"},
   {UV_EAI_NODATA, "ENOTFOUND", "name has no address"},

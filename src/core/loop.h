@@ -114,6 +114,7 @@ void np_loop_run_later(np_loop *l); /* the scheduler calls it after each slice *
 /* Per-loop state of other core files, freed by their own shutdown. */
 enum {
   NP_SLOT_RESOLVE,
+  NP_SLOT_ARES,
   NP_SLOT_MEM,
   NP_SLOT_SIGNAL,
   NP_SLOT_PROCESS,

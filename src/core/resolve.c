@@ -16,8 +16,9 @@
 
 struct np_resolve {
   np_object obj;
-  np_node node; /* in job.wanters; while answers are told, in a list of those still to tell */
-  np_job *job;  /* NULL: answered */
+  np_node node;    /* in job.wanters; while answers are told, in a list of those still to tell */
+  np_job *job;     /* getaddrinfo's, or */
+  np_asked *asked; /* c-ares'; neither: answered */
   np_resolve_fn *fn;
   void *owner;
   int port;
@@ -28,7 +29,7 @@ struct np_resolve {
 
 static int describe(np_object *o, char *buf, size_t size) {
   np_resolve *r = np_container(o, np_resolve, obj);
-  return snprintf(buf, size, "%s %s", r->host, r->job ? "running" : "answered");
+  return snprintf(buf, size, "%s %s", r->host, r->job || r->asked ? "running" : "answered");
 }
 
 static const np_objtype lookup_type = {"lookup", describe};
@@ -94,6 +95,7 @@ static np_resolver *resolver_of(np_loop *l) {
 void np_resolve_shutdown(np_loop *l) {
   void **slot = np_loop_slot(l, NP_SLOT_RESOLVE);
   np_resolver *res = *slot;
+  np_ares_shutdown(l);
   if (!res) return;
   *slot = NULL;
   np_assert(res->efd < 0); /* every np_resolve was closed */
@@ -139,6 +141,39 @@ static int copy_answer(np_resolve *r, const struct addrinfo *list) {
   }
   for (int i = 0; i < kept; i++) set_port(&r->addrs[i], r->port);
   return kept;
+}
+
+/* The same of c-ares' answer. */
+static int copy_asked(np_resolve *r) {
+  const np_sockaddr *addrs;
+  int n = np_asked_addresses(r->asked, &addrs);
+  if (n < 0) return n;
+  r->addrs = malloc((size_t)n * sizeof *r->addrs);
+  if (!r->addrs) return -ENOMEM;
+  memcpy(r->addrs, addrs, (size_t)n * sizeof *r->addrs);
+  for (int i = 0; i < n; i++) set_port(&r->addrs[i], r->port);
+  return n;
+}
+
+/* Takes the answer, if it is there. */
+static void take_asked(np_resolve *r) {
+  int code = copy_asked(r);
+  if (code == -EAGAIN) return;
+  r->code = code;
+  np_asked_close(r->asked);
+  r->asked = NULL;
+}
+
+static void on_asked(void *owner) {
+  np_resolve *r = owner;
+  take_asked(r);
+  r->fn(r->owner);
+}
+
+static int ask(np_resolve *r, np_ares *via, int family) {
+  int err = np_ares_lookup(via, r->host, family, on_asked, r, &r->asked);
+  if (err == 0) take_asked(r);
+  return err;
 }
 
 /* Everybody who wants j gets the answer before anybody is told: a callback may close any
@@ -270,7 +305,7 @@ static int answer_now(np_resolve *r, const char *host, size_t len, int family) {
   return -EAGAIN;
 }
 
-int np_resolve_open(np_loop *l, const char *host, size_t len, int port, int family,
+int np_resolve_open(np_loop *l, np_ares *via, const char *host, size_t len, int port, int family,
                     np_resolve_fn *fn, void *owner, np_resolve **out) {
   if (len > NP_HOST_MAX) return -ENAMETOOLONG;
   if (memchr(host, 0, len)) return -EINVAL;
@@ -281,14 +316,15 @@ int np_resolve_open(np_loop *l, const char *host, size_t len, int port, int fami
   memcpy(r->host, host, len);
   np_object_init(&r->obj, l, &lookup_type);
   r->code = answer_now(r, host, len, family);
-  int err = r->code == -EAGAIN ? enqueue(r, family) : r->code == -ENOMEM ? -ENOMEM : 0;
+  int err = r->code == -ENOMEM ? -ENOMEM : 0;
+  if (r->code == -EAGAIN) err = via ? ask(r, via, family) : enqueue(r, family);
   if (err < 0) np_resolve_close(r);
   else *out = r;
   return err;
 }
 
 int np_resolve_result(const np_resolve *r, const np_sockaddr **addrs) {
-  if (r->job) return -EAGAIN;
+  if (r->job || r->asked) return -EAGAIN;
   *addrs = r->addrs;
   return r->code;
 }
@@ -314,6 +350,7 @@ void np_resolve_close(np_resolve *r) {
   np_job *j = r->job;
   np_node_remove(&r->node);
   if (j && !np_node_linked(&j->wanters)) drop_job(j->res, j);
+  if (r->asked) np_asked_close(r->asked);
   np_object_done(&r->obj);
   free(r->addrs);
   free(r);

@@ -1,4 +1,5 @@
-/* Looking names up: getaddrinfo off the loop, on detached threads of our own.
+/* Looking names up: getaddrinfo off the loop, on detached threads of our own, or by option c-ares
+ * (core/ares.h), any number at once.
  *
  * The one idea: a lookup nobody wants any more is left to itself.  Its thread shares nothing with
  * the loop but one counted block, so neither cancelling, np_loop_free nor the end of the process
@@ -12,6 +13,7 @@
 #define NP_RESOLVE_H
 
 #include "core/address.h"
+#include "core/ares.h"
 #include "core/loop.h"
 
 enum {
@@ -27,11 +29,12 @@ enum {
 typedef struct np_resolve np_resolve;
 typedef void np_resolve_fn(void *owner);
 
-/* Starts to look `host` up (AF_UNSPEC, AF_INET or AF_INET6); the addresses found get `port`.
- * Lookups of one name and family that overlap share one answer.  0 and *out, which may be answered
- * already (ask np_resolve_result); else fn(owner) tells, once, from the loop.  An empty host means
- * localhost.  -EINVAL: a NUL in the name, -ENAMETOOLONG, -ENOMEM, -EMFILE. */
-int np_resolve_open(np_loop *l, const char *host, size_t len, int port, int family,
+/* Starts to look `host` up (AF_UNSPEC, AF_INET or AF_INET6), by the resolver `via` or (NULL) by
+ * getaddrinfo; the addresses found get `port`. Lookups of one name and family that overlap share
+ * one answer of getaddrinfo.  0 and *out, which may be answered already (ask np_resolve_result);
+ * else fn(owner) tells, once, from the loop.  An empty host means localhost.  -EINVAL: a NUL in
+ * the name, -ENAMETOOLONG, -ENOMEM, -EMFILE, np_ares_lookup's. */
+int np_resolve_open(np_loop *l, np_ares *via, const char *host, size_t len, int port, int family,
                     np_resolve_fn *fn, void *owner, np_resolve **out);
 
 /* -EAGAIN: not yet.  Else the number of addresses (> 0) in the system's order (RFC 6724) without
@@ -42,7 +45,8 @@ int np_resolve_result(const np_resolve *r, const np_sockaddr **addrs);
  * it. */
 void np_resolve_close(np_resolve *r);
 
-/* For np_loop_free, after every np_resolve was closed: lets go of what runs. */
+/* For np_loop_free, after every np_resolve was closed: lets go of what runs, and of the loop's own
+ * resolver. */
 void np_resolve_shutdown(np_loop *l);
 
 #endif

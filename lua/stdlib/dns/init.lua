@@ -1,37 +1,25 @@
 -- neap.dns: asking a name server, being one.
 --
--- query asks one given server; serve answers over UDP and TCP by a function or by a zone
--- (neap.dns.zone). The messages are neap.dns.codec's. The system's own configuration (/etc/hosts,
--- resolv.conf) is not read here: names for connecting are neap.net's to look up.
+-- resolve looks records up (neap.dns.resolve, by c-ares: the servers of resolv.conf or given
+-- ones); query asks one given server, in Lua, and shows its whole answer; serve answers over UDP
+-- and TCP by a function or by a zone (neap.dns.zone). The messages are neap.dns.codec's. Names for
+-- connecting are neap.net's to look up.
 
 local neap = require "neap"
 local net = require "neap.net"
 local codec = require "neap.dns.codec"
+local resolve = require "neap.dns.resolve"
 
 local QUERY_S, TRIES, EDNS_SIZE <const> = 5, 3, 1232 -- 1232: what every path carries whole
 
-local dns = { codec = codec, reply = codec.reply, zone = require "neap.dns.zone" }
+local dns = { codec = codec, reply = codec.reply, zone = require "neap.dns.zone",
+  resolve = resolve.resolve, reverse = resolve.reverse, resolver = resolve.resolver }
 
 local function argument(n, what, text)
   error(("bad argument #%d to '%s' (%s)"):format(n, what, text), 3)
 end
 
--- "127.0.0.1", "::1", "[::1]:5353", "udp://host:53" … -> "host:port"
-local function host_and_port(address)
-  local rest = address:gsub("^%l+://", "")
-  if rest:find ":.*:" and not rest:find "^%[" then rest = "[" .. rest .. "]" end
-  return rest:find "[^:]:%d+$" and not rest:find "%]$" and rest or rest .. ":53"
-end
-
--- A number that nobody can guess (RFC 5452); the source port is the kernel's choice.
-local function random_id()
-  local f = io.open("/dev/urandom", "rb")
-  if not f then return math.random(0, 65535) end
-  f:setvbuf("full", 2)
-  local bytes = f:read(2)
-  f:close()
-  return (string.unpack(">I2", bytes))
-end
+local host_and_port, random_id = resolve.host_and_port, resolve.random_id
 
 -- Whether the message answers the query: id and question (RFC 5452 4).
 local function answers(reply, query)

@@ -22,6 +22,8 @@ local net = {}
 ---@class neap.net.connect_options
 ---@field timeout? number seconds for the lookup and all attempts together; none
 ---@field bind? neap.address the local address: a literal of the same kind ("10.0.0.2:0")
+---@field resolver? string|neap.resolver who looks the name up: "system" (getaddrinfo, the default),
+--- "c-ares" (/etc/hosts and resolv.conf, any number at once), or a resolver of dns.resolver
 ---@field nodelay? boolean any socket option, set before connecting (see stream:option)
 
 --- Connects and waits until that is done.
@@ -46,9 +48,10 @@ end)
 ---@class neap.net.resolve_options
 ---@field timeout? number seconds; none
 ---@field family? "inet"|"inet6" only addresses of that family
+---@field resolver? string|neap.resolver as connect has it
 
 --- Looks a name up and waits for the answer. Several lookups of one name share an answer; at most
--- eight run at a time, the others wait in order.
+-- eight run at a time, the others wait in order (by c-ares: any number).
 --
 -- A bare name gives literals ("::1", "127.0.0.1"), an address gives addresses ("tcp://[::1]:80"),
 -- in the order in which to try them. "localhost" is always loopback, of both families. Codes:
