@@ -91,7 +91,7 @@ class Server:
                 raise Unsupported
             if rc is not None:
                 raise RuntimeError('server exited with %s: %s' % (rc, self.output()))
-            if self.mode == 'udp':
+            if self.mode.startswith('udp'):
                 h = '%04X' % int(self.addr.rsplit(':', 1)[1])
                 if any(
                     l.split()[1].endswith(':' + h) for l in open('/proc/net/udp').readlines()[1:]

@@ -142,6 +142,20 @@ W = {
         '64 B echo through a TCP proxy, 64 connections',
     ),
     'udp': ('udp', 'udp -c 64 -s 64', 0, 'pkt', 'datagram echo, 64 sockets, 64 B'),
+    'udp-batch': (
+        'udp-batch',
+        'udp -c 512 -s 64',
+        0,
+        'pkt',
+        'datagram echo, 512 sockets, up to 64 datagrams per system call (recvmmsg, sendmmsg)',
+    ),
+    'udp-batch-p16': (
+        'udp-batch',
+        'udp -c 64 -s 64 -p 16',
+        0,
+        'pkt',
+        'the same, 64 sockets with 16 datagrams under way each, which UDP_SEGMENT can answer at once',
+    ),
     'resp': ('resp', 'resp -c 64 -s 64', 0, 'GET', 'RESP GET of 64 B values, 64 connections'),
     'resp-p16': ('resp', 'resp -c 64 -s 64 -p 16', 0, 'GET', 'RESP GET, depth 16'),
     'tls-hs': (

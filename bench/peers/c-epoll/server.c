@@ -398,19 +398,53 @@ static _Noreturn void loop(int proxy, int tcp) {
   }
 }
 
-static _Noreturn void udp(const struct sockaddr_storage *a, socklen_t al) {
-  struct sockaddr_storage from;
-  socklen_t fl;
-  struct epoll_event ev = {.events = EPOLLIN};
+static int udp_socket(const struct sockaddr_storage *a, socklen_t al) {
   int s = socket(a->ss_family, SOCK_DGRAM | SOCK_NONBLOCK, 0), sz = 4 << 20;
+  struct epoll_event ev = {.events = EPOLLIN};
   setsockopt(s, SOL_SOCKET, SO_RCVBUF, &sz, sizeof sz);
   if (bind(s, (void *)a, al)) die("bind");
   ep = epoll_create1(0);
   epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev);
+  return s;
+}
+
+static _Noreturn void udp(const struct sockaddr_storage *a, socklen_t al) {
+  struct sockaddr_storage from;
+  socklen_t fl;
+  struct epoll_event ev;
+  int s = udp_socket(a, al);
   for (;;) {
     epoll_wait(ep, &ev, 1, -1);
     for (ssize_t n; fl = sizeof from, (n = recvfrom(s, rb, 65536, 0, (void *)&from, &fl)) >= 0;)
       sendto(s, rb, (size_t)n, 0, (void *)&from, fl);
+  }
+}
+
+enum { MANY = 64 };
+
+/* The same with recvmmsg and sendmmsg. */
+static _Noreturn void udp_batch(const struct sockaddr_storage *a, socklen_t al) {
+  static char data[MANY][65536];
+  static struct sockaddr_storage from[MANY];
+  static struct iovec iov[MANY];
+  static struct mmsghdr h[MANY];
+  struct epoll_event ev;
+  int s = udp_socket(a, al);
+  for (;;) {
+    epoll_wait(ep, &ev, 1, -1);
+    for (int n;;) {
+      for (int i = 0; i < MANY; i++) {
+        iov[i] = (struct iovec){data[i], sizeof data[i]};
+        h[i].msg_hdr = (struct msghdr){.msg_name = &from[i],
+                                       .msg_namelen = sizeof from[i],
+                                       .msg_iov = &iov[i],
+                                       .msg_iovlen = 1};
+      }
+      if ((n = recvmmsg(s, h, MANY, 0, NULL)) <= 0) break;
+      for (int i = 0; i < n; i++) iov[i].iov_len = h[i].msg_len;
+      for (int i = 0, k; i < n; i += k)
+        if ((k = sendmmsg(s, h + i, (unsigned)(n - i), 0)) <= 0) break;
+    }
   }
 }
 
@@ -465,6 +499,7 @@ int main(int argc, char **argv) {
   rl.rlim_cur = rl.rlim_max;
   setrlimit(RLIMIT_NOFILE, &rl);
   if (!strcmp(m, "udp")) udp(&a, al);
+  if (!strcmp(m, "udp-batch")) udp_batch(&a, al);
   int blocking = !strncmp(m, "fd", 2);
   lfd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK), 0);
   setsockopt(lfd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
