@@ -49,6 +49,35 @@ end
 ]]
 
 local rows = {
+  { "receives a batch", [[
+local function two()
+  local s = assert(net.datagram "udp://127.0.0.1:0")
+  for i = 1, 3 do assert(s:send("message " .. i, s.address)) end
+  return closing(s)
+end
+each(two, close, function(s)
+  local msgs, froms = s:recv_batch { info = true, timeout = 1 }
+  if not msgs then return assert(froms == "closed", froms) end
+  for i, m in ipairs(msgs) do assert(m == "message " .. i and #froms[i] > 10) end
+  assert(#msgs >= 1 and #msgs == #froms)
+end)
+each(two, function(s) s:recv() end, function(s)
+  local msgs, why = s:recv_batch { info = true, timeout = 0.05 }
+  assert(msgs and #msgs >= 1 or why:find "timed out", why)
+end)
+]] },
+  { "sends a batch", [[
+local function one()
+  local s = assert(net.datagram "udp://127.0.0.1:0")
+  return closing(s)
+end
+each(one, close, function(s)
+  local ok, to = pcall(function() return s.address end)
+  if not ok or not to then return end
+  local n, why = s:send_batch({ "a", "b", "c" }, { to, to, to }, { ttl = 9, from = "127.0.0.1" })
+  assert(n == 3 or why == "closed", why)
+end)
+]] },
   { "reads a RESP request", [[
 local text = ("*20\r\n" .. ("$50\r\n" .. ("x"):rep(50) .. "\r\n"):rep(20))
 each(with("unix", text), close, function(b)

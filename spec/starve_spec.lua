@@ -75,6 +75,31 @@ local scripts = {
   ]],
 }
 
+scripts["batches, reports, groups, filters"] = [[
+  local neap, net = require "neap", require "neap.net"
+  local s <close> = assert(net.datagram("udp://127.0.0.1:0",
+    { gro = true, info = true, filter = { { 6, 0, 0, 0xffff } } }))
+  local c <close> = assert(net.datagram("udp://127.0.0.1:0", { errors = true }))
+  assert(s:join("239.1.2.3", { interface = "lo" }))
+  neap.group(function(g)
+    g:spawn(function()
+      local n = 0
+      repeat
+        local msgs, froms = assert(s:recv_batch(8, { info = true, timeout = 5 }))
+        n = n + #msgs
+        assert(s:send_batch(msgs, froms))
+      until n >= 4
+    end)
+    assert(c:send_batch({ "abc", "abc", "ab", "" }, s.address, { from = "127.0.0.1", ttl = 3 }))
+    local got = 0
+    repeat got = got + #assert(c:recv_batch { timeout = 5 }) until got >= 4
+  end)
+  local gone = s.address
+  s:close()
+  assert(c:send("x", gone))
+  assert(c:recv_error { timeout = 5 })
+]]
+
 scripts["lookups, races, signals, processes"] = [[
   local neap, net, process = require "neap", require "neap.net", require "neap.process"
   net.resolve("localhost:80")

@@ -66,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   np_assert(a.nfds == (int)np_min((size_t)(end - FDS_FIRST), NP_FDS_MAX));
   np_assert(a.truncated_control == (data[0] & 1));
   np_assert(a.ttl >= -1 && a.ttl <= 255 && a.tos >= -1 && a.tos <= 255);
+  np_assert(a.segment >= 0 && a.segment <= UINT16_MAX && a.time_ns >= 0);
   np_assert(!a.has_to || a.to.ss_family == AF_INET || a.to.ss_family == AF_INET6);
   for (int i = 0; i < a.nfds; i++) np_assert(a.fds[i] == FDS_FIRST + i);
   np_ancillary_close(&a);

@@ -19,15 +19,17 @@ enum { MANY = 64 }; /* messages when not told */
 /* Stack of recv_batch. */
 enum { AT_COUNT = 2, AT_INFO, AT_MAX, AT_RECV_DEADLINE, MSGS, FROMS, INFOS };
 
-/* Fills the lists with what the core has. A cut message ends them: it is told by the next call. */
+/* Fills the lists with what the core has. A cut message ends them: it is told by the next call.  0:
+ * a finalizer that ran while they were made has closed the socket, or was faster. */
 static int give(lua_State *L, dgram *d, int n, int found) {
   np_message m;
+  int i;
   bool info = lua_toboolean(L, AT_INFO);
   size_t max = (size_t)lua_tointeger(L, AT_MAX);
   lua_createtable(L, found, 0);
   lua_createtable(L, found, 0);
   if (info) lua_createtable(L, found, 0);
-  for (int i = 1; i <= n && d->core && np_dgram_next(d->core, max, &m); i++) {
+  for (i = 1; i <= n && d->core && np_dgram_next(d->core, max, &m); i++) {
     np_dgram_close_unwanted(L, d, &m, 0);
     if (m.full > m.len && !info) {
       d->cut_full = m.full;
@@ -43,7 +45,7 @@ static int give(lua_State *L, dgram *d, int n, int found) {
     np_dgram_push_info(L, d, &m);
     lua_rawseti(L, INFOS, i);
   }
-  return np_done(L, info ? 3 : 2);
+  return i == 1 ? 0 : np_done(L, info ? 3 : 2);
 }
 
 static int k_recv_batch(lua_State *L, int status, lua_KContext ctx) {
@@ -66,7 +68,8 @@ static int k_recv_batch(lua_State *L, int status, lua_KContext ctx) {
   if (r == NP_COND_END) return 0;
   if (r <= 0) return np_dgram_recv_failed(L, d, r < 0 ? r : woken, false);
   d->streak = 0;
-  return give(L, d, n, r);
+  int given = give(L, d, n, r);
+  return given ? given : k_recv_batch(L, LUA_OK, ctx);
 }
 
 /* socket:recv_batch([n] [, opts]) -> msgs, froms[, infos]; nil at the end of a record socket; or

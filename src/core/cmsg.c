@@ -76,8 +76,10 @@ static void read_time(np_ancillary *a, const char *p, size_t n) {
   struct timespec t;
   if (n < sizeof t) return;
   memcpy(&t, p, sizeof t);
-  if (t.tv_sec >= 0 && t.tv_sec < INT64_MAX / 1000000000)
-    a->time_ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec % 1000000000;
+  const int64_t second = 1000000000;
+  if (t.tv_sec < 0 || t.tv_sec >= INT64_MAX / second || t.tv_nsec < 0 || t.tv_nsec >= second)
+    return;
+  a->time_ns = (int64_t)t.tv_sec * second + t.tv_nsec;
 }
 #endif
 
