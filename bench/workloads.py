@@ -182,6 +182,7 @@ for t, u, what in (
     ('mem', 'B/task', 'resident bytes per sleeping task, 100 000 of them'),
     ('stop', 'us', 'longest stop of the collector among 10 000 sleeping tasks (CPU time)'),
     ('pingpong', 'round trips/s', 'two tasks, two one slot channels'),
+    ('process', 'children/s', 'start /bin/true and wait for it, one after another (c-lua: posix_spawn)'),
 ):
     W['micro-' + t] = ('micro', t, 0, u, what)
 IDLE = {'idle', 'c100k'}  # memory, and latency among idle connections

@@ -197,6 +197,12 @@ static const char *path_in(char *const *env) {
   return "/usr/local/bin:/bin:/usr/bin";
 }
 
+static int source_of(int fd, int *null) {
+  if (fd != NP_FD_NULL) return fd;
+  if (*null < 0) *null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  return *null;
+}
+
 /* Duplicates above the numbers that the child will use. */
 static int make_plan(plan *p, const np_processopts *o) {
   p->o = o;
@@ -204,15 +210,14 @@ static int make_plan(plan *p, const np_processopts *o) {
   p->env = o->env ? o->env : environ;
   p->path = path_in(p->env);
   for (int i = 0; i < o->nfds; i++) p->fds[i] = -1;
-  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null < 0) return -errno;
-  int r = 0;
+  int null = -1, r = 0;
   for (int i = 0; i < o->nfds && r == 0; i++) {
     if (o->fds[i] == NP_FD_GAP) continue;
-    p->fds[i] = fcntl(o->fds[i] == NP_FD_NULL ? null : o->fds[i], F_DUPFD_CLOEXEC, o->nfds);
+    int fd = source_of(o->fds[i], &null);
+    p->fds[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, o->nfds);
     if (p->fds[i] < 0) r = -errno;
   }
-  close(null);
+  if (null >= 0) close(null);
   if (r < 0) close_plan(p);
   return r;
 }

@@ -1,5 +1,6 @@
 -- In-process costs: the runtime's own primitives in the loops of ../lib/micro.lua. micro.lua TEST
 local neap = require "neap"
+local process = require "neap.process"
 local bench = dofile(arg[0]:match "^(.*/)" .. "../lib/micro.lua")
 
 bench {
@@ -9,6 +10,10 @@ bench {
   pause = neap.yield,
   sleep = neap.sleep,
   timer = function() local d <close> = neap.deadline(10) end,
+  process = function()
+    local p <close> = assert(process.spawn { "/bin/true" })
+    assert(p:wait())
+  end,
   pair = function()
     local function chan()
       local c = neap.channel(1)

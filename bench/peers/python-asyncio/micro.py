@@ -51,6 +51,15 @@ async def timer():
     out('"ops_s":%.0f', n / (now() - t0))
 
 
+async def process():
+    n, t0 = 0, now()
+    while now() - t0 < D:
+        p = await asyncio.create_subprocess_exec('/bin/true')
+        assert await p.wait() == 0
+        n += 1
+    out('"ops_s":%.0f', n / (now() - t0))
+
+
 async def sleepers():
     n = 0
 
@@ -109,6 +118,7 @@ f = {
     'sleepers': sleepers,
     'mem': mem,
     'pingpong': pingpong,
+    'process': process,
 }.get(test)
 if not f:
     sys.exit(77)
