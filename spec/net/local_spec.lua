@@ -344,6 +344,7 @@ int main(void) {
       local msg, got, who
       if kind == "unix" then
         msg, got = b:recv(99, { fds = 99, timeout = TIMEOUT.timeout })
+        if #msg < 9 then msg = msg .. assert(b:read(9 - #msg, TIMEOUT)) end -- no records here
         who = b:credentials()
       else
         local info
