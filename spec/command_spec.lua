@@ -24,9 +24,9 @@ describe("arguments", function()
 
   it("that are bad end with status 2, the reason and the usage", function()
     for line, reason in pairs {
-      ["-x"] = "unknown option '-x'",
-      ["--nothing"] = "unknown option '--nothing'",
-      ["-ix"] = "unknown option '-ix'",
+      ["-x"] = "unrecognized option '-x'",
+      ["--nothing"] = "unrecognized option '--nothing'",
+      ["-ix"] = "unrecognized option '-ix'",
       ["-e"] = "a value is missing after '-e'",
       ["-l"] = "a value is missing after '-l'",
       ["-e ''"] = "a value is missing after '-e'",

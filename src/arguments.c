@@ -10,6 +10,7 @@ const char np_usage[] =
   "  -e code      run code first; neap's modules are globals there (neap, net, process ...)\n"
   "  -l mod       require mod into a global of that name (-l g=mod: into g)\n"
   "  -i           prompt after the script; waiting works at the prompt\n"
+  "  -E           ignore LUA_INIT, LUA_PATH and LUA_CPATH\n"
   "  -W           turn all warnings on (Neap's own always are)\n"
   "  --workers N  run the script in N processes that share its listeners and are restarted\n"
   "               (N,reuseport: each binds its own; N,grace=S: seconds between TERM and KILL)\n"
@@ -42,8 +43,9 @@ static int short_option(options *o, int *i) {
                : a[1] == 'v' ? &o->version
                : a[1] == 'h' ? &o->help
                : a[1] == 'W' ? &o->warnings
+               : a[1] == 'E' ? &o->no_environment
                              : NULL;
-  if (!flag || a[2] != '\0') return np_bad_usage("unknown option", a);
+  if (!flag || a[2] != '\0') return np_bad_usage("unrecognized option", a);
   *flag = true;
   return 0;
 }
@@ -73,7 +75,7 @@ static int long_option(options *o, int *i) {
   if (strcmp(a, "--help") == 0) o->help = true;
   else if (strcmp(a, "--version") == 0) o->version = true;
   else if (strcmp(a, "--trace") == 0) o->trace = true;
-  else return np_bad_usage("unknown option", a);
+  else return np_bad_usage("unrecognized option", a);
   return 0;
 }
 

@@ -17,7 +17,7 @@ typedef struct options {
   bool code;       /* there is an -e */
   bool loads;      /* there is an -l */
   bool from_stdin; /* the script is standard input */
-  bool prompt, version, help, warnings, trace;
+  bool prompt, version, help, warnings, trace, no_environment;
   np_workers workers;
   int workers_at, workers_end; /* that option in argv, which no worker is to see */
 } options;

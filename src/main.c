@@ -134,16 +134,25 @@ static void push_library(lua_State *L, const char *spec) {
   lua_pushcclosure(L, f_library, 2);
 }
 
-/* Upvalue 1: the steps; the last one gets the arguments. ctx is the step that has returned. */
+/* The script's arguments, from `arg` as the steps before it left it. Their number. */
+static int push_arguments(lua_State *L) {
+  if (lua_getglobal(L, "arg") != LUA_TTABLE) luaL_error(L, "'arg' is not a table");
+  int at = lua_gettop(L), n = (int)luaL_len(L, at);
+  luaL_checkstack(L, n + 3, "too many arguments to script");
+  for (int i = 1; i <= n; i++) lua_rawgeti(L, at, i);
+  lua_remove(L, at);
+  return n;
+}
+
+/* Upvalues: the steps; which of them is the script, 0: none. ctx is the step that has returned. */
 static int k_main(lua_State *L, int status, lua_KContext ctx) {
-  int nargs = (int)lua_tointeger(L, lua_upvalueindex(2)),
+  int script = (int)lua_tointeger(L, lua_upvalueindex(2)),
       n = (int)lua_rawlen(L, lua_upvalueindex(1));
   (void)status;
   for (int i = (int)ctx + 1; i <= n; i++) {
-    lua_settop(L, nargs);
+    lua_settop(L, 0);
     lua_rawgeti(L, lua_upvalueindex(1), i);
-    for (int a = 1; a <= nargs; a++) lua_pushvalue(L, a);
-    lua_callk(L, nargs, 0, i, k_main);
+    lua_callk(L, i == script ? push_arguments(L) : 0, 0, i, k_main);
   }
   return 0;
 }
@@ -159,6 +168,16 @@ static void add_step(lua_State *L, int steps) {
   lua_rawseti(L, steps, (lua_Integer)lua_rawlen(L, steps) + 1);
 }
 
+/* $LUA_INIT: "@file", or code. */
+static void add_init(lua_State *L, int steps) {
+  const char *name = "=LUA_INIT" LUA_VERSUFFIX, *init = getenv(name + 1);
+  if (!init) init = getenv((name = "=LUA_INIT") + 1);
+  if (!init) return;
+  if (*init != '@') push_code(L, init, name);
+  else if (luaL_loadfile(L, init + 1) != LUA_OK) lua_error(L);
+  add_step(L, steps);
+}
+
 /* The steps of -e and -l, in their order. */
 static void add_options(lua_State *L, const options *o, int steps) {
   for (int i = 1; i < o->last; i++) {
@@ -171,25 +190,24 @@ static void add_options(lua_State *L, const options *o, int steps) {
   }
 }
 
-/* The script as a function with its arguments; returns their number. */
-static int push_script(lua_State *L, const options *o) {
-  luaL_checkstack(L, o->argc, "too many arguments");
+/* Adds the script: which step it is. */
+static int add_script(lua_State *L, const options *o, int steps) {
   if (luaL_loadfile(L, o->from_stdin ? NULL : o->argv[o->script]) != LUA_OK) lua_error(L);
-  if (!o->script) return 0;
-  for (int i = o->script + 1; i < o->argc; i++) lua_pushstring(L, o->argv[i]);
-  return o->argc - o->script - 1;
+  add_step(L, steps);
+  return (int)lua_rawlen(L, steps);
 }
 
 /* A step alone is the main task itself: its tracebacks are the stock ones. */
-static void push_steps(lua_State *L, int steps, int nargs) {
+static void push_steps(lua_State *L, int steps, int script) {
   if (lua_rawlen(L, steps) == 1) {
     lua_rawgeti(L, steps, 1);
+    if (script) push_arguments(L);
   } else {
     lua_pushvalue(L, steps);
-    lua_pushinteger(L, nargs);
+    lua_pushinteger(L, script);
     lua_pushcclosure(L, f_main, 2);
   }
-  lua_replace(L, steps); /* where the table was: now function, arguments */
+  lua_remove(L, steps);
 }
 
 static void run_code(lua_State *L, const char *code) {
@@ -227,7 +245,7 @@ static void begin_worker(lua_State *L, const options *o) {
 /* (options) -> the main function and its arguments. Raises what cannot be compiled. */
 static int f_prepare(lua_State *L) {
   const options *o = lua_touserdata(L, 1);
-  int nargs = 0;
+  int script = 0;
   raise_limit(L);
   push_arg_table(L, o);
   lua_setglobal(L, "arg");
@@ -237,19 +255,15 @@ static int f_prepare(lua_State *L) {
   if (o->workers.id) begin_worker(L, o);
   lua_settop(L, 0);
   lua_newtable(L);
+  if (!o->no_environment) add_init(L, 1);
   add_options(L, o, 1);
-  if (o->script || o->from_stdin) {
-    nargs = push_script(L, o);
-    lua_pushvalue(L, 2);
-    add_step(L, 1);
-    lua_remove(L, 2);
-  }
+  if (o->script || o->from_stdin) script = add_script(L, o, 1);
   if (o->prompt) {
     push_code(L, "require('neap.prompt').run()", "=neap");
     add_step(L, 1);
   }
   if (o->workers.count && !o->workers.id) return prepare_supervisor(L, o);
-  push_steps(L, 1, nargs);
+  push_steps(L, 1, script);
   return lua_gettop(L);
 }
 
@@ -349,8 +363,9 @@ int main(int argc, char **argv) {
     else o.from_stdin = true;
   }
   hold_standard_descriptors();
-  np_runtime *rt = np_new(
-    &(np_config){.stdlib = find_stdlib(path, sizeof path), .watchdog_signal = watchdog_signal()});
+  np_runtime *rt = np_new(&(np_config){.stdlib = find_stdlib(path, sizeof path),
+                                       .no_environment = o.no_environment,
+                                       .watchdog_signal = watchdog_signal()});
   if (!rt) {
     fprintf(stderr, "neap: cannot start: out of memory or descriptors\n");
     return 1;

@@ -27,6 +27,7 @@ typedef struct np_config {
                             standard libraries open */
   const char *stdlib;  /* a directory of Lua sources to prefer over the baked ones; NULL: baked */
   const char *poll;    /* "epoll", "uv"; NULL: the platform's best, or $NEAP_POLL */
+  int no_environment;  /* 1: LUA_PATH and LUA_CPATH do not count (`neap -E`) */
   int watchdog_signal; /* a signal whose handler (SA_SIGINFO) the host has installed and which calls
                             np_watchdog_tick(info->si_value.sival_ptr); 0: neap.watchdog is not
                           available */

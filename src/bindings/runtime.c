@@ -135,6 +135,10 @@ static int init_state(lua_State *L) {
 }
 
 static int open_libs(lua_State *L) {
+  if (lua_toboolean(L, 1)) { /* where loadlib.c looks for it */
+    lua_pushboolean(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+  }
   luaL_openlibs(L);
   return 0;
 }
@@ -147,7 +151,8 @@ static int open_state(np_runtime *rt, const np_config *c) {
   *(np_task **)lua_getextraspace(L) = NULL;
   if (rt->state) {
     lua_pushcfunction(L, open_libs);
-    if (lua_pcall(L, 0, 0, 0) != LUA_OK) return -ENOMEM;
+    lua_pushboolean(L, c->no_environment);
+    if (lua_pcall(L, 1, 0, 0) != LUA_OK) return -ENOMEM;
   }
 #ifdef NP_HARD
   lua_gc(L, LUA_GCINC, 1, 1000, 2); /* a collector that never rests */
