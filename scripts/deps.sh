@@ -26,12 +26,14 @@ done
 [ -n "$missing" ] || exit 0
 
 line="apt-get install -y --no-install-recommends$missing"
+have_lists() { ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; }
 if [ "$(id -u)" = 0 ]; then
   as=
 elif command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
   as=sudo
 else
   echo "neap: missing packages, and neither root nor sudo to install them. Ask an administrator to run:" >&2
+  have_lists || line="apt-get update && $line"
   echo "  $line" >&2
   exit 1
 fi
@@ -40,7 +42,7 @@ echo "neap: installing$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
 install() { $as env DEBIAN_FRONTEND=noninteractive $line </dev/null; }
 # Package lists may be missing (a fresh container) or stale: refresh them when the first try fails.
-if ! ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then
+if ! have_lists; then
   $as apt-get update -qq
   install
 else

@@ -152,7 +152,9 @@ const char *np_stream_name(lua_State *L, stream *u) {
 
 int np_stream_failed(lua_State *L, stream *u, int code, const char *what) {
   if (!u->s || code == NP_ECLOSED) return np_fail_closed(L, &u->streak);
-  const char *name = np_stream_name(L, u), *why = np_transport_reason(np_stream_transport(u->s));
+  char name[2 * NP_ADDR_MAX + 8]; /* not a Lua string: a finalizer must not come between */
+  const char *why = np_transport_reason(np_stream_transport(u->s));
+  np_stream_describe(u, name, sizeof name);
   if (code == -ETIMEDOUT || !why) return np_fail_code(L, code, &u->streak, "%s %s", what, name);
   return np_fail_why(L, code, &u->streak, lua_pushfstring(L, "%s %s: %s", what, name, why));
 }

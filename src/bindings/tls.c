@@ -231,9 +231,9 @@ static const np_waitkind shake_wait_inside = {"handshake", false, shake_abort, s
 
 static int shake_failed(lua_State *L, shake *h, int code) {
   stream *u = h->u;
+  np_stream_name(L, u); /* first: a finalizer may close it meanwhile */
   const char *why =
     u->s && code != -ETIMEDOUT ? np_transport_reason(np_stream_transport(u->s)) : NULL;
-  np_stream_name(L, u);
   if (u->s && code != -ETIMEDOUT) np_stream_fail(u->s, code);
   let_go(h);
   if (code == NP_ECLOSED) return np_fail_closed(L, &u->streak);
