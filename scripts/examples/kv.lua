@@ -12,8 +12,12 @@ local net = require "neap.net"
 local store = {}
 local command = {}
 
-local function bulk(s) return s and "$" .. #s .. "\r\n" .. s .. "\r\n" or "$-1\r\n" end
-local function integer(n) return ":" .. n .. "\r\n" end
+-- A reply is the pieces of one conn:write.
+local function bulk(s)
+  if not s then return "$-1\r\n" end
+  return "$", #s, "\r\n", s, "\r\n"
+end
+local function integer(n) return ":", n, "\r\n" end
 
 function command.PING(message) return message and bulk(message) or "+PONG\r\n" end
 function command.ECHO(message) return bulk(message) end

@@ -112,16 +112,38 @@ static int k_turn(lua_State *L, int status, lua_KContext by) {
   return write_now(L, u, by);
 }
 
+/* An integer as text at the end of buf: a length in a reply needs neither printf nor a string. */
+typedef char digits[24];
+
+static struct iovec print_integer(lua_Integer i, digits buf) {
+  char *p = buf + sizeof(digits);
+  lua_Unsigned u = i < 0 ? 0 - (lua_Unsigned)i : (lua_Unsigned)i;
+  do *--p = (char)('0' + u % 10);
+  while ((u /= 10) > 0);
+  if (i < 0) *--p = '-';
+  return (struct iovec){p, (size_t)(buf + sizeof(digits) - p)};
+}
+
 /* The strings and numbers at 2..top, of which the first PIECES_MAX go to iov; raises for anything
- * else. */
-static int check_pieces(lua_State *L, struct iovec iov[PIECES_MAX]) {
+ * else.  Integers among those lie in bufs: good for bytes that are copied at once. */
+static int check_pieces(lua_State *L, struct iovec iov[PIECES_MAX], digits bufs[PIECES_MAX]) {
   int n = lua_gettop(L) - 1;
   for (int i = 0; i < n; i++) {
-    struct iovec *v = &iov[np_min((size_t)i, PIECES_MAX - 1)];
-    v->iov_base = (void *)lua_tolstring(L, i + 2, &v->iov_len);
-    if (np_unlikely(!v->iov_base)) luaL_typeerror(L, i + 2, "string or number");
+    int at = i < PIECES_MAX ? i : PIECES_MAX - 1;
+    if (lua_isinteger(L, i + 2)) {
+      iov[at] = print_integer(lua_tointeger(L, i + 2), bufs[at]);
+      continue;
+    }
+    iov[at].iov_base = (void *)lua_tolstring(L, i + 2, &iov[at].iov_len);
+    if (np_unlikely(!iov[at].iov_base)) luaL_typeerror(L, i + 2, "string or number");
   }
   return n;
+}
+
+static size_t length(const struct iovec *iov, int n) {
+  size_t len = 0;
+  for (int i = 0; i < n; i++) len += iov[i].iov_len;
+  return len;
 }
 
 static stream *writer(lua_State *L) {
@@ -136,10 +158,11 @@ static stream *writer(lua_State *L) {
 int np_f_write(lua_State *L) {
   stream *u = writer(L);
   struct iovec iov[PIECES_MAX];
+  digits bufs[PIECES_MAX];
   uint64_t by = lua_istable(L, -1) ? np_stream_take_options(L, u) : NP_BY_DEFAULT;
-  int n = check_pieces(L, iov);
+  int n = check_pieces(L, iov, bufs);
   np_op_begin(L, "write");
-  if (np_likely(n <= PIECES_MAX && u->s && !must_queue(u)))
+  if (n <= PIECES_MAX && u->s && !must_queue(u) && length(iov, n) < NP_WRITE_DIRECT)
     return queue_pieces(L, u, iov, n, (lua_KContext)by);
   return k_turn(L, LUA_OK, (lua_KContext)by);
 }

@@ -30,6 +30,10 @@ static size_t read_decimal(const char *s, const char *end, size_t limit, size_t 
 
 /* "<digits>\r\n" at p[pos..n): the position after it, 0: more bytes are needed, or a failure. */
 static ssize_t read_length(const char *p, size_t pos, size_t n, size_t limit, size_t *v) {
+  if (pos + 3 <= n && is_digit((unsigned char)p[pos]) && p[pos + 1] == '\r' && p[pos + 2] == '\n') {
+    *v = (size_t)(p[pos] - '0'); /* one digit, as most are */
+    return *v > limit ? -EMSGSIZE : (ssize_t)(pos + 3);
+  }
   size_t end = np_min(n, plus(pos, DIGITS_MAX + 1));
   size_t i = pos + read_decimal(p + pos, p + end, limit, v);
   if (*v > limit) return -EMSGSIZE;
