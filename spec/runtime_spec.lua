@@ -378,3 +378,40 @@ describe("the watchdog", function()
     assert.matches("^false\t.*#1 to.*\nfalse\t.*#1 to.*\ntrue\n$", out)
   end)
 end)
+
+describe("the collector", function()
+  local helper_script = [[
+    local neap = require "neap"
+    local function cycles(n)
+      for _ = 1, n do
+        collectgarbage()
+        neap.sleep(0)
+      end
+    end
+    %s]]
+
+  -- The hard build's collector never rests.
+  if helper.hard then return end
+
+  it("leaves a small heap in peace for 4 MiB, a large one as Lua does", function()
+    local out, err = run(helper_script:format [[
+      cycles(3)
+      print(collectgarbage("setpause", 0) > 300)]])
+    assert.same({ "true\n", "" }, { out, err })
+    out, err = run(helper_script:format [[
+      local big = {}
+      for i = 1, 16 do big[i] = ("x"):rep(1 << 20) .. i end
+      cycles(3)
+      print(#big, collectgarbage("setpause", 0))]])
+    assert.same({ "16\t200\n", "" }, { out, err })
+  end)
+
+  it("keeps the pause that a script sets", function()
+    local out, err = run(helper_script:format [[
+      cycles(1)
+      collectgarbage("setpause", 152)
+      cycles(3)
+      print(collectgarbage("setpause", 152))]])
+    assert.same({ "152\n", "" }, { out, err })
+  end)
+end)

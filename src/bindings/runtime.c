@@ -131,6 +131,9 @@ static int init_state(lua_State *L) {
   np_coroutine_install(L);
   np_require_install(L);
   np_exit_install(L);
+#ifndef NP_HARD
+  if (rt->state) np_pace_begin(L, &rt->pace);
+#endif
   return 0;
 }
 
@@ -346,6 +349,7 @@ int np_step(np_runtime *rt, int ms) {
   np_loop_step(rt->loop, rt->nready > 0 ? 0 : ms);
   np_drain_rounds(rt);
   np_loop_run_later(rt->loop);
+  if (np_unlikely(rt->pace.cycle_ended)) np_pace_set(rt->L, &rt->pace);
   return 1;
 }
 

@@ -5,6 +5,7 @@
 #define NP_TASK_IMPL_H
 
 #include "bindings/lua_util.h"
+#include "bindings/pace.h"
 #include "bindings/task.h"
 #include "core/timer.h"
 
@@ -143,6 +144,7 @@ struct np_runtime {
   bool stood_told;
   double grace_s;
   np_watch watch;
+  np_pace pace; /* of a state of our own */
 };
 
 extern const np_type np_task_type, np_group_type, np_scope_type;
