@@ -21,6 +21,10 @@ enum { WRITE_CAP = 1, FDS_PENDING_MAX = NP_FDS_MAX };
 enum { WRITE_CAP = INT_MAX, FDS_PENDING_MAX = NP_FDS_MAX };
 #endif
 
+/* Bulk over TCP costs 15 % more CPU time per byte in reads of 256 KiB than of 64; over AF_UNIX 30 %
+ * less. */
+enum { TCP_AT_ONCE = 64 << 10 };
+
 typedef struct fdt {
   np_transport t;
   np_poll poll;
@@ -281,6 +285,7 @@ int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **ou
     return -ENOMEM;
   }
   f->t.ops = kind->unix_ ? &unix_ops : &fd_ops;
+  f->t.at_once = kind->unix_ ? 0 : TCP_AT_ONCE;
   f->t.loop = l;
   f->t.writable = true;
   f->t.readable = kind->file || kind->blocking;

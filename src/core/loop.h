@@ -94,7 +94,7 @@ void np_loop_busy_add(np_loop *l, int delta);
 
 /* The scratch buffer that reads land in. `holder` is told (evict) before the bytes are overwritten
  * and at the end of the event; at most one holder at a time. */
-#define NP_SCRATCH_SIZE 65536
+#define NP_SCRATCH_SIZE (256 << 10)
 typedef struct np_lease {
   void (*evict)(struct np_lease *holder);
 } np_lease;

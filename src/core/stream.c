@@ -11,7 +11,7 @@
 
 #include "core/stream_impl.h"
 
-enum { FILLS_PER_TURN = 32 }; /* reads before others get their turn: 2 MiB of scratch */
+enum { FILLS_PER_TURN = 16 }; /* reads before others get their turn: 1 to 4 MiB */
 
 static bool leased(const np_stream *s) { return s->in && s->in != s->own; }
 
@@ -70,6 +70,10 @@ static void on_evict(np_lease *lease) {
   forget_met(s);
 }
 
+static size_t at_once(const np_stream *s, size_t room) {
+  return s->t->at_once > 0 ? np_min(s->t->at_once, room) : room;
+}
+
 /* Where the next bytes go: *room bytes at the result, NULL without memory. `hint` is how many the
  * reader needs. */
 static char *place_for(np_stream *s, size_t hint, size_t *room) {
@@ -77,12 +81,12 @@ static char *place_for(np_stream *s, size_t hint, size_t *room) {
     char *p = np_scratch_take(s->obj.loop, &s->lease);
     s->in = p;
     s->in_off = 0;
-    *room = NP_SCRATCH_USE;
+    *room = at_once(s, NP_SCRATCH_USE);
     return p;
   }
   if (leased(s)) {
     size_t used = s->in_off + s->in_len;
-    *room = used < NP_SCRATCH_USE ? NP_SCRATCH_USE - used : 0;
+    *room = used < NP_SCRATCH_USE ? at_once(s, NP_SCRATCH_USE - used) : 0;
     if (*room > 0) return s->in + used;
   }
   /* A frame longer than scratch: doubling bounds what a hostile length prefix makes us reserve. */
