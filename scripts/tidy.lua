@@ -166,7 +166,9 @@ local function check_functions(path, lines)
   local begun
   for i, line in ipairs(lines) do
     for _, p in ipairs(open) do
-      if line:find(p) and not line:find "%f[%w]end%)?$" and not line:find "^%l+ [%w_]+ {$" then
+      local kind = line:match "^%l+" -- of data: struct, enum, typedef
+      local data = kind == "typedef" or line:find "^%l+ [%w_]+ {$"
+      if line:find(p) and not line:find "%f[%w]end%)?$" and not data then
         begun = i
       end
     end

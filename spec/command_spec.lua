@@ -141,6 +141,68 @@ describe("a signal", function()
     end)
   end
 
+  -- What computes and never waits when the signal comes.
+  local computing = {
+    ["in the main task"] = "print 'ready' while true do end",
+    ["in a coroutine in pcall"] = [[
+      print "ready"
+      print(pcall(coroutine.wrap(function() while true do end end)))
+      print(pcall(neap.sleep, 0))]],
+    ["in a generator, now here, now there"] = [[
+      print "ready"
+      for _ in coroutine.wrap(function() while true do coroutine.yield(1) end end) do end]],
+    ["in a coroutine that has waited"] = [[
+      coroutine.wrap(function() neap.sleep(0.001) print "ready" while true do end end)()]],
+    ["in new coroutines"] = [[
+      print "ready"
+      while true do coroutine.wrap(function() for _ = 1, 3 do end end)() end]],
+    ["in a nested group's task"] = [[
+      neap.group(function(g)
+        g:spawn(function() neap.group(function(h) h:spawn(function()
+          neap.sleep(0.001)
+          print "ready"
+          while true do end
+        end) end) end)
+      end)]],
+    ["in tasks that give way"] = [[
+      print "ready"
+      for _ = 1, 3 do neap.spawn(function() while true do neap.yield() end end) end]],
+    ["where nothing can wait"] = [[
+      print "ready"
+      table.sort({ 1, 2, 3 }, function() while true do end end)]],
+  }
+  for where, text in pairs(computing) do
+    it("interrupts a computation " .. where, function()
+      local p = helper.start_script([[local neap = require "neap"
+        io.stdout:setvbuf "line"
+        local x <close> = setmetatable({}, { __close = function() neap.sleep(0.001) print "goodbye" end })
+        neap.on_exit(function() neap.sleep(0.001) print "exit" end)
+        ]] .. text)
+      p:expect "ready"
+      os.execute(("kill -s INT %d"):format(tonumber(helper.run(("pgrep -g %d neap"):format(p.pid)):match "%d+")))
+      assert.equal(128 + 2, p:wait())
+      assert.matches("goodbye\nexit\n$", p:out())
+      assert.equal("", p:err())
+    end)
+  end
+
+  it("leaves a shielded computation alone", function()
+    local p = helper.start_script([[local neap = require "neap"
+      io.stdout:setvbuf "line"
+      neap.shield(10, function()
+        local stop = neap.now() + 0.3
+        print "ready"
+        while neap.now() < stop do end
+        print "whole"
+      end)
+      neap.sleep(0)
+      print "not here"]])
+    p:expect "ready"
+    os.execute(("kill -s TERM %d"):format(tonumber(helper.run(("pgrep -g %d neap"):format(p.pid)):match "%d+")))
+    assert.equal(128 + 15, p:wait())
+    assert.equal("ready\nwhole\n", p:out())
+  end)
+
   it("that comes twice ends at once", function()
     local p = helper.start_script([[local neap = require "neap"
       local x <close> = setmetatable({}, { __close = function() print("closing") io.stdout:flush()
@@ -244,6 +306,20 @@ describe("the prompt", function()
     local out = helper.run(("{ echo 'neap.spawn(function() print(\"from a task\") end)'; sleep 0.3; echo '\"end\"'; } | %s -i"):format(
       helper.quote(helper.neap)))
     assert.matches("from a task.*end", out)
+  end)
+
+  it("comes back when a computation is interrupted", function()
+    local dir = helper.tmpdir()
+    os.execute("mkfifo " .. dir .. "/fifo")
+    local p = helper.start(([[(echo 'print "ready" io.stdout:flush() while true do end'; cat %s/fifo) | exec %s -i]]):format(
+      dir, helper.quote(helper.neap)))
+    p:expect "ready"
+    os.execute(("kill -s INT %d"):format(tonumber(helper.run(("pgrep -g %d -x neap"):format(p.pid)):match "%d+")))
+    p:expect "interrupted!"
+    helper.write_file(dir .. "/fifo", "'still ' .. 'here'\n")
+    assert.equal(0, p:wait())
+    assert.matches("still here", p:out())
+    assert.matches("^interrupted!\nstack traceback:\n", p:err())
   end)
 
   it("comes after the script", function()

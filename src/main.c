@@ -10,6 +10,7 @@
 #include <lua.h>
 #include <lualib.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -27,6 +28,8 @@
 
 static np_runtime *volatile running; /* for the signal handler; NULL outside the loop */
 static volatile sig_atomic_t caught;
+static volatile sig_atomic_t prompting; /* INT interrupts a computation, and that is all */
+static pthread_t loop_thread;
 
 /* Signals. */
 
@@ -41,11 +44,22 @@ static void die_of(int sig) {
               NULL); /* inside the handler it is blocked, and raise waits for this */
 }
 
-/* The first signal asks the main group to end; a second one means it. */
+/* The first signal asks the main group to end, wherever it is; a second one means it. */
 static void on_signal(int sig) {
-  if (caught) die_of(sig);
-  caught = sig;
-  if (running) np_wake(running);
+  int saved = errno;
+  if (!pthread_equal(pthread_self(), loop_thread)) {
+    pthread_kill(loop_thread, sig);
+  } else if (caught) {
+    die_of(sig);
+  } else {
+    int raised = sig == SIGINT && prompting && running ? np_interrupt_code(running) : 0;
+    if (raised < 0) die_of(sig);
+    if (raised == 0) {
+      caught = sig;
+      if (running) np_interrupt(running);
+    }
+  }
+  errno = saved;
 }
 
 static void on_tick(int sig, siginfo_t *info, void *context) {
@@ -322,6 +336,8 @@ static int run(np_runtime *rt, options *o) {
   lua_pushlightuserdata(L, o);
   if (lua_pcall(L, 1, LUA_MULTRET, 0) != LUA_OK) return report(L);
   if (np_start(rt, lua_gettop(L) - base - 1) != 0) return report(L);
+  loop_thread = pthread_self();
+  prompting = o->prompt;
   running = rt;
   install_signals();
   while (np_step(rt, -1)) {

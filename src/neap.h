@@ -75,6 +75,14 @@ void np_watchdog_tick(void *value);
 /* Cancels the main group, as neap's INT and TERM do. */
 void np_cancel(np_runtime *rt);
 
+/* The same for a signal handler, and in the midst of a computation: the task that runs is cancelled
+ * where it is. Async-signal-safe, on the thread that runs the loop. */
+void np_interrupt(np_runtime *rt);
+
+/* What INT means at a prompt, otherwise likewise: 1: the code that runs now gets the error
+ * "interrupted!"; 0: none runs; -1: the one before is not raised yet. */
+int np_interrupt_code(np_runtime *rt);
+
 /* Closes everything, cancelled tasks included. */
 void np_free(np_runtime *rt);
 

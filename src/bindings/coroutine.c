@@ -35,6 +35,7 @@ static np_task *enter(lua_State *L, lua_State *co) {
   if (!lua_isyieldable(L)) t->stuck++;
   *(np_task **)lua_getextraspace(co) = t;
   t->rt->hot = co;
+  if (np_unlikely(t->rt->watch.L != NULL)) np_watchdog_follow(t->rt, co);
   return t;
 }
 
@@ -45,7 +46,10 @@ static void leave(lua_State *L, np_task *t, lua_State *co) {
     *(np_task **)lua_getextraspace(t->chain[--t->depth]) = NULL;
   np_assert(t->depth > 0);
   t->rt->hot = L;
-  if (np_unlikely(t->rt->watch.L == co)) np_watchdog_unhook(t->rt, co);
+  if (np_unlikely(t->rt->watch.L == co)) {
+    np_watchdog_unhook(t->rt, co);
+    if (t->rt->interrupt) np_watchdog_follow(t->rt, L);
+  }
   t->depth--;
   if (!lua_isyieldable(L)) t->stuck--;
   /* marked until it is parked: a finalizer that runs meanwhile must not resume it */
@@ -103,7 +107,9 @@ static int start(lua_State *L, lua_State *co, int narg) {
 }
 
 static int go_on(lua_State *L, lua_State *co) {
-  np_task_of(L)->rt->hot = co;
+  np_runtime *rt = np_task_of(L)->rt;
+  rt->hot = co;
+  if (np_unlikely(rt->watch.L != NULL)) np_watchdog_follow(rt, co);
   int nres, status = lua_resume(co, L, 0, &nres);
   return settle(L, co, status, nres);
 }

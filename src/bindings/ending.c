@@ -86,6 +86,7 @@ bool np_next_exit_function(np_runtime *rt) {
   lua_pop(L, 1);
   if (!more) return false;
   rt->main->cancelled = false;
+  rt->interrupt = NP_NOT_INTERRUPTED;
   lua_pushcfunction(L, run_exit_function);
   if (lua_pcall(L, 0, 0, 0) == LUA_OK) return true;
   lua_pop(L, 1);

@@ -308,6 +308,7 @@ void np_task_resume(np_runtime *rt, np_task *t) {
   rt->slice++;
   rt->hot = T;
   rt->current = t;
+  if (np_unlikely(rt->interrupt)) np_watchdog_follow(rt, T);
   int status = lua_resume(T, rt->L, fresh, &nres);
   rt->current = NULL;
   if (np_unlikely(rt->watch.L != NULL)) np_watchdog_unhook(rt, rt->watch.L);

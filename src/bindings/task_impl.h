@@ -99,6 +99,13 @@ typedef struct np_thread {
   int place;
 } np_thread;
 
+/* What a signal handler asks of the code that runs. */
+typedef enum np_interruption {
+  NP_NOT_INTERRUPTED,
+  NP_INTERRUPT_CANCEL, /* the main group is cancelled, here and now */
+  NP_INTERRUPT_ERROR,  /* an error, for a prompt */
+} np_interruption;
+
 /* The watchdog's memory; its signal handler runs on the loop's thread. */
 typedef struct np_watch {
   int signo; /* the host's; 0: it has not opted in */
@@ -119,9 +126,9 @@ struct np_runtime {
   np_loop *loop;
   np_node ready; /* np_task.waiter.node */
   size_t nready;
-  np_task *current;
-  lua_State *hot; /* the coroutine of `current` that runs */
-  np_group *main; /* registry[&rt->main] anchors it */
+  np_task *volatile current; /* as hot and interrupt, read by signal handlers */
+  lua_State *volatile hot;   /* the coroutine of `current` that runs */
+  np_group *main;            /* registry[&rt->main] anchors it */
   size_t ntasks, nwaiting_outside;
   np_node loading; /* the modules that are being loaded, require.c */
   size_t nparked;  /* generators that hold scopes while they are suspended */
@@ -145,6 +152,7 @@ struct np_runtime {
   double grace_s;
   np_watch watch;
   np_pace pace; /* of a state of our own */
+  volatile np_interruption interrupt; /* not raised yet */
 };
 
 extern const np_type np_task_type, np_group_type, np_scope_type;
@@ -260,6 +268,8 @@ void np_require_restore(lua_State *L);
 /* watchdog.c */
 void np_watchdog_rearm(np_runtime *rt);
 void np_watchdog_unhook(np_runtime *rt, lua_State *L);
+/* L runs now: the hook, if one is wanted, belongs there. */
+void np_watchdog_follow(np_runtime *rt, lua_State *L);
 void np_watchdog_off(np_runtime *rt);
 
 /* ending.c */

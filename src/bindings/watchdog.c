@@ -1,4 +1,6 @@
-/* The watchdog: names the line of a task that keeps the loop longer than a threshold.
+/* What reaches a task that computes: the watchdog, which names the line of one that keeps the loop
+ * longer than a threshold, and the interruption that INT and TERM are. There is one hook for both,
+ * on one coroutine; it goes along when another one of the task runs.
  *
  * A timer aimed at the loop's own thread ticks four times per threshold. Its signal handler, which
  * the host installs (main.c), sees whether the same slice still runs and then sets a hook on the
@@ -42,11 +44,31 @@ void np_watchdog_rearm(np_runtime *rt) {
   set_timer(&rt->watch, tick_ns(&rt->watch));
 }
 
+static void on_hook(lua_State *L, lua_Debug *ar);
+
+/* A signal may come at any line of these three. */
+static void hook(np_runtime *rt, lua_State *L) {
+  np_watch *w = &rt->watch;
+  if (w->L) return;
+  if (lua_gethook(L) != on_hook) {
+    w->old = lua_gethook(L);
+    w->old_mask = lua_gethookmask(L);
+    w->old_count = lua_gethookcount(L);
+  }
+  w->L = L;
+  lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
 /* Puts back what the hook replaced, a script's own hook perhaps. */
 void np_watchdog_unhook(np_runtime *rt, lua_State *L) {
   np_watch *w = &rt->watch;
   lua_sethook(L, w->old, w->old_mask, w->old_count);
   w->L = NULL;
+}
+
+void np_watchdog_follow(np_runtime *rt, lua_State *L) {
+  if (rt->watch.L) np_watchdog_unhook(rt, rt->watch.L);
+  hook(rt, L);
 }
 
 static void push_report(lua_State *L, np_runtime *rt) {
@@ -62,11 +84,30 @@ static void push_report(lua_State *L, np_runtime *rt) {
   luaL_traceback(L, L, lua_tostring(L, -1), 0);
 }
 
+/* The main group is cancelled, and this task feels it here as if it waited. In a nested group it
+ * would be told by its owner, which cannot run now. */
+static void cancel_here(lua_State *L, np_runtime *rt) {
+  np_task *t = np_task_of(L);
+  uint64_t next;
+  np_group_cancel(rt->main);
+  if (!t) return;
+  np_cancel_scope(t, &t->root);
+  if (np_scopes_verdict(t, NP_NEVER, &next, &t->by) != NP_WOKEN_CANCEL) return; /* shielded */
+  if (t->by->stage != NP_REQUESTED) return;
+  np_scope_delivered(t);
+  np_raise_cancelled(L);
+}
+
 static void on_hook(lua_State *L, lua_Debug *ar) {
   np_runtime *rt = np_runtime_find(L);
-  (void)ar;
   if (!rt || rt->watch.L != L) return;
+  /* not where a call begins or ends: its results would be lost */
+  if (rt->interrupt && ar->event != LUA_HOOKCOUNT && ar->event != LUA_HOOKLINE) return;
   np_watchdog_unhook(rt, L);
+  np_interruption what = rt->interrupt;
+  rt->interrupt = NP_NOT_INTERRUPTED;
+  if (what == NP_INTERRUPT_CANCEL) cancel_here(L, rt);
+  if (what == NP_INTERRUPT_ERROR) luaL_error(L, "interrupted!");
   if (!rt->current || rt->watch.seen != rt->slice) return;
   rt->watch.reported = rt->slice;
   int top = lua_gettop(L);
@@ -87,13 +128,23 @@ void np_watchdog_tick(void *arg) {
     w->idle = true;
     set_timer(w, 0);
   } else if (!w->L && w->reported != rt->slice && real_ns() - w->since_ns >= w->threshold_ns) {
-    lua_State *L = rt->hot;
-    w->old = lua_gethook(L);
-    w->old_mask = lua_gethookmask(L);
-    w->old_count = lua_gethookcount(L);
-    w->L = L;
-    lua_sethook(L, on_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    hook(rt, rt->hot);
   }
+}
+
+/* Noted first: a slice that begins meanwhile looks for it. */
+void np_interrupt(np_runtime *rt) {
+  rt->interrupt = NP_INTERRUPT_CANCEL;
+  if (rt->current) hook(rt, rt->hot);
+  np_wake(rt);
+}
+
+int np_interrupt_code(np_runtime *rt) {
+  if (rt->interrupt) return -1;
+  if (!rt->current) return 0;
+  rt->interrupt = NP_INTERRUPT_ERROR;
+  hook(rt, rt->hot);
+  return 1;
 }
 
 void np_watchdog_off(np_runtime *rt) {
