@@ -246,9 +246,11 @@ describe("batches", function()
     assert.same({ "x", "", "z" }, (collect(b, 3)))
     assert.equal(0, select("#", b:recv_batch()))
     assert.is_true(c:send("with", { fds = { c } }))
+    assert.is_true(c:send("more", { fds = { c } }))
+    assert.is_true(c:send("never taken", { fds = { c, d } }))
     warn "@off"
-    local msgs = d:recv_batch { timeout = 5 }
+    local msgs = d:recv_batch { max = 4, timeout = 5 }
     warn "@on"
-    assert.same({ "with" }, msgs)
+    assert.same({ "with", "more" }, msgs)
   end)
 end)

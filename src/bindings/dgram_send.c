@@ -150,8 +150,12 @@ static const char *const send_known[] = {"fds", "from", "interface", "timeout", 
 /* Pushes what goes along with the message, from the options at 4; nil: nothing. 0, or a code. */
 static int push_with(lua_State *L, dgram *d, const char **why) {
   int fds[NP_FDS_MAX];
-  np_sendwith with;
-  int some = lua_isnil(L, 4) || !d->core ? 0 : np_dgram_read_with(L, d, 4, &with, why);
+  np_sendwith with = {.ttl = -1, .tos = -1};
+  if (lua_isnil(L, 4) && d->scheme != NP_PACKET) {
+    lua_pushnil(L);
+    return 0;
+  }
+  int some = d->core ? np_dgram_read_with(L, d, 4, &with, why) : 0;
   int nfds = gather(L, fds);
   bool unix_ = d->scheme == NP_UNIX_DGRAM || d->scheme == NP_UNIX_SEQPACKET;
   if (some < 0) return some;

@@ -111,6 +111,13 @@ void np_dgram_drop(np_dgram *d) {
   np_scratch_drop(d->obj.loop, &d->lease);
 }
 
+/* Messages that nobody took may have descriptors. */
+static void drop_kept(np_dgram *d) {
+  np_message m;
+  while (np_dgram_next(d, 0, &m)) np_ancillary_close(&m.with);
+  np_batch_free(d->batch);
+}
+
 int np_dgram_take(np_dgram *d) {
   int fd = d->fd;
   np_trace(d->obj.loop, "close", &d->obj, 0);
@@ -118,7 +125,7 @@ int np_dgram_take(np_dgram *d) {
   np_timer_remove(d->obj.loop, &d->retry);
   if (d->was_blocking) np_reblock(fd);
   np_dgram_drop(d);
-  np_batch_free(d->batch);
+  drop_kept(d);
   free(d->errors);
   np_object_done(&d->obj);
   free(d);

@@ -69,7 +69,7 @@ enum { NP_BATCH_MAX = 1024 }; /* messages in one call: the kernel's own limit (U
 #define NP_BATCH_BYTES ((size_t)64 << 20)
 int np_dgram_recv_batch(np_dgram *d, size_t max, int n);
 
-/* The next of them into *m; at most `max` bytes. False: that was the last. */
+/* The next of them into *m; at most `max` bytes. False: there is none. */
 bool np_dgram_next(np_dgram *d, size_t max, np_message *m);
 
 typedef struct np_outgoing {

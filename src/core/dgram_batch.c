@@ -3,7 +3,7 @@
  * joins them on arrival and is undone here.
  *
  * The slots lie at 64 KiB each, because a joined datagram may be that long and pages nobody writes
- * to cost nothing.  Descriptors do not travel in batches: those that come are closed. */
+ * to cost nothing.  There is no room for many descriptors: batches are not made for them. */
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
@@ -52,7 +52,6 @@ static void free_slots(np_batch *b) {
 
 void np_batch_free(np_batch *b) {
   if (!b) return;
-  if (b->splitting) np_ancillary_close(&b->whole.with);
   free_slots(b);
   free(b->data);
   free(b);
@@ -69,6 +68,7 @@ static int room(np_batch *b, size_t size) {
   free(b->data);
   b->data = malloc(size);
   b->data_size = b->data ? size : 0;
+  if (!b->data) free_slots(b);
   return b->data ? 0 : -ENOMEM;
 }
 
@@ -109,7 +109,6 @@ static void load(const np_dgram *d, const np_batch *b, int i, np_message *m) {
   if (h->msg_namelen > 0) memcpy(&m->from.ss, h->msg_name, h->msg_namelen);
   else m->from.ss.ss_family = (sa_family_t)d->domain;
   np_ancillary_parse(h, &m->with);
-  np_ancillary_close(&m->with);
   np_dgram_unmap(&m->from);
 }
 #endif
@@ -143,8 +142,8 @@ static int recv_one(np_dgram *d, size_t max) {
   np_message m;
   int r = np_dgram_recv(d, max, &m);
   if (r <= 0) return r;
-  np_ancillary_close(&m.with);
   r = np_batch_keep(d, &m);
+  if (r < 0) np_ancillary_close(&m.with);
   return r < 0 ? r : 1;
 }
 
