@@ -196,6 +196,52 @@ describe("dns.resolve", function()
     end
   end)
 
+  it("gives a code for streams that lie or end", function()
+    local tail = "\x83\x80\0\1\0\0\0\0\0\0\1a\0\0\1\0\1" -- TC is set, no records
+    local function head(q) return string.pack(">I2", q.id) .. tail end
+    for i, answer in ipairs {
+      function(c) c:close() end,
+      function(c) c:abort() end,
+      function(c) c:write("\0\0") end,
+      function(c) c:write("\0\3abc") end,
+      function(c) c:write("\255\255abc") end,
+      function(c) c:write("\0") end,
+      function(c, q) c:write(string.pack(">s2", head(q))) end, -- cut again, over TCP
+      function(c, q) c:write(string.pack(">s2", head(q):sub(1, 14))) end,
+      function(c, q) c:write(string.pack(">I2", 4096), head(q), ("\0"):rep(5000)) end,
+    } do
+      local listener, socket
+      repeat -- one port for both
+        listener = assert(net.listen "127.0.0.1:0")
+        socket = net.datagram("udp://" .. listener.address:match "//(.*)")
+        if not socket then listener:close() end
+      until socket
+      local _ <close> = socket
+      local _ <close> = listener
+      local function udp()
+        while true do
+          local bytes, from = socket:recv()
+          if not bytes then return end
+          socket:send(head(codec.decode(bytes)), from)
+        end
+      end
+      local function tcp()
+        for c in listener:accepts() do
+          local bytes = c:unpack(">s2", { timeout = 5 })
+          if bytes then answer(c, codec.decode(bytes)) end
+          c:close()
+        end
+      end
+      local tasks = { neap.spawn(udp), neap.spawn(tcp) }
+      local list, _, code = dns.resolve("a", "A", { servers = listener.address:match "//(.*)",
+        timeout = 0.3 * math.min(helper.slow, 5), tries = 1 })
+      assert.is_nil(list, "case " .. i)
+      assert.truthy(({ EBADMSG = 1, ECONNREFUSED = 1, ETIMEDOUT = 1, NODATA = 1 })[code],
+        ("case %d: %s"):format(i, code))
+      for _, t in ipairs(tasks) do t:cancel() t:join() end
+    end
+  end)
+
   it("lives with what zzuf makes of answers", function()
     local reply = codec.reply { id = 7, questions = { { name = "a", type = "ANY" } } }
     reply.answers = { { name = "a", type = "A", address = "10.0.0.1" },

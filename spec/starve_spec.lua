@@ -118,6 +118,29 @@ scripts["lookups, races, signals, processes"] = [[
   end
 ]]
 
+scripts["resolvers"] = [[
+  local dns, neap, net = require "neap.dns", require "neap", require "neap.net"
+  local s <close> = assert(net.datagram "udp://127.0.0.1:0")
+  local r <close> = assert(dns.resolver { servers = s.address, timeout = 0.05 })
+  neap.group(function(g)
+    local server = g:spawn(function()
+      while true do -- to each question: no such records
+        local q, from = s:recv()
+        if not q then return end
+        s:send(q:sub(1, 2) .. "\x84\0" .. q:sub(5), from)
+      end
+    end)
+    local _, _, code = r:resolve("a", "MX")
+    assert(code)
+    assert(select(3, net.resolve("b", { resolver = r, family = "inet" })))
+    assert(net.resolve("localhost", { resolver = r }))
+    server:cancel()
+    local task = g:spawn(function() r:resolve "c" end)
+    neap.yield()
+    task:cancel()
+  end)
+]]
+
 scripts["serving, reading, writing"] = [[
   local neap, net = require "neap", require "neap.net"
   local server <close> = net.serve("tcp://127.0.0.1:0", { timeout = 5, log = function() end },
@@ -225,7 +248,7 @@ local BIG <const> = helper.hard and "20000" or "(1 << 20)"
 local sampled = helper.sanitized and 7 or 3
 
 local function step(script)
-  local long = script:find "BIG" or script:find "net.serve"
+  local long = script:find "BIG" or script:find "net.serve" or script:find "neap.dns"
   return tonumber(os.getenv "NEAP_STARVE") or long and sampled or 1
 end
 
