@@ -26,7 +26,7 @@ local function child(command, text, env)
   os.execute("chmod 755 " .. dir)
   local path = helper.write_file(dir .. "/s.lua", [[
     local neap, net = require "neap", require "neap.net"
-    local process = require "neap.process"
+    local process, dns = require "neap.process", require "neap.dns"
     local value, message, code = (function(...) ]] .. text .. [[ end)(...)
     io.stdout:write(tostring(value), "\n", tostring(message), "\n", tostring(code), "\n")
     os.exit(0)]])
@@ -614,6 +614,11 @@ local causes = {
     ECONNREFUSED = function()
       return dns.resolve("name", "A", { servers = nobody():match "//(.*)", tcp = true })
     end,
+    ENETUNREACH = function()
+      return child("exec unshare -Urn NEAP", [[
+        return require "neap.dns".resolve("name", "A", { servers = "192.0.2.1" })]])
+    end,
+    EMFILE = starved [[return dns.resolve("name", "A", { servers = "192.0.2.1" })]],
     EBADMSG = function()
       local s = udp()
       neap.spawn(function()

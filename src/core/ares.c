@@ -34,10 +34,12 @@ struct np_ares {
   size_t nasked;        /* questions that are not freed: they keep this memory */
   size_t ninside;       /* of these, with c-ares */
   size_t nwanted;       /* of these, wanted */
-  int timeout_ms;       /* of a first try: the least time until a timeout */
-  int held;             /* in use by a function that calls owners */
-  bool own;             /* made by np_ares_open */
-  bool retired;         /* was the loop's: ends with its last question */
+  int unsent;     /* inside ares_send: why a socket was not opened or connected; 0: all were */
+  bool sending;   /* inside ares_send */
+  int timeout_ms; /* of a first try: the least time until a timeout */
+  int held;       /* in use by a function that calls owners */
+  bool own;       /* made by np_ares_open */
+  bool retired;   /* was the loop's: ends with its last question */
   struct timespec conf; /* of the loop's: when resolv.conf was written */
 };
 
@@ -117,9 +119,10 @@ static void on_state(void *data, ares_socket_t fd, int readable, int writable) {
 }
 
 static ares_socket_t open_socket(int domain, int type, int protocol, void *data) {
-  (void)data;
+  np_ares *a = data;
   int fd = np_socket(domain, type, protocol);
   if (fd >= 0) return fd;
+  a->unsent = fd;
   errno = -fd;
   return ARES_SOCKET_BAD;
 }
@@ -129,10 +132,13 @@ static int close_socket(ares_socket_t fd, void *data) {
   return close(fd);
 }
 
+/* A datagram socket's first connect tells whether there is a way to its server. */
 static int connect_socket(ares_socket_t fd, const struct sockaddr *to, ares_socklen_t len,
                           void *data) {
-  (void)data;
-  return connect(fd, to, len);
+  np_ares *a = data;
+  if (connect(fd, to, len) == 0) return 0;
+  if (errno != EINPROGRESS && a->sending) a->unsent = -errno;
+  return -1;
 }
 
 /* c-ares goes on to another server after SERVFAIL, NOTIMP and REFUSED, and when none is left says
@@ -376,7 +382,10 @@ static void answered(np_asked *q, int code) {
 static void on_answer(void *arg, int status, int timeouts, unsigned char *bytes, int len) {
   (void)timeouts;
   np_asked *q = arg;
-  int code = status == ARES_ECONNREFUSED && q->refusal ? q->refusal : code_of(status);
+  int code = code_of(status);
+  if (status == ARES_ECONNREFUSED && q->refusal) code = q->refusal;
+  else if (status == ARES_ECONNREFUSED && q->ares->sending && q->ares->unsent)
+    code = q->ares->unsent;
   if (code == 0 && !q->forgotten) {
     q->data = malloc((size_t)len);
     if (q->data) memcpy(q->data, bytes, q->len = (size_t)len);
@@ -438,7 +447,10 @@ int np_ares_ask(np_ares *a, const void *query, size_t len, const char *what, np_
   if (err < 0) return err;
   memcpy((*out)->id, query, sizeof(*out)->id);
   np_node_append(&a->asked, &(*out)->sibling);
+  a->unsent = 0;
+  a->sending = true;
   ares_send(a->channel, query, (int)len, on_answer, *out);
+  a->sending = false;
   after_asking(a, *out);
   return 0;
 }

@@ -62,7 +62,8 @@ int np_ares_lookup(np_ares *a, const char *host, int family, np_asked_fn *fn, vo
 
 /* -EAGAIN: not yet.  0: the answer, which lives until np_asked_close.  Else how it failed:
  * NP_ESERVFAIL, NP_EREFUSED, NP_ENOTIMP (every server said so), -ETIMEDOUT, -ECONNREFUSED,
- * NP_EBADMSG, NP_ECLOSED, -ENOMEM. */
+ * socket(2)'s and connect(2)'s when there is no socket to any server, NP_EBADMSG, NP_ECLOSED,
+ * -ENOMEM. */
 int np_asked_answer(const np_asked *q, const void **bytes, size_t *len);
 
 /* -EAGAIN: not yet.  Else the number of addresses (> 0), without ports, or a failure as

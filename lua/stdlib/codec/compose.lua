@@ -120,7 +120,10 @@ function methods:grammar(pattern, back)
   end
   local whole = lpeg.Ct(pattern) * -1
   local function forth(text)
-    local captures = whole:match(text)
+    local ok, captures = pcall(whole.match, whole, text)
+    -- the bytes of a peer may nest deeper than LPeg goes (lpeg.setmaxstack)
+    if not ok and tostring(captures):find "stack overflow" then return nil, "nested too deep" end
+    if not ok then error(captures, 0) end
     if not captures then return nil, "the grammar does not match" end
     if captures[1] == nil and next(captures) == nil then return text end
     if captures[1] == nil then return captures end -- groups with names

@@ -204,8 +204,8 @@ end
 --
 -- Codes: NXDOMAIN (no such name), NODATA (no such records), SERVFAIL, REFUSED, NOTIMP (every server
 -- said so) and the other codes of DNS, with the reply as fourth result where there is one; EINVAL
--- (name or type), ETIMEDOUT, ECONNREFUSED (no server answers), EBADMSG (an answer that is none),
--- ENOBUFS (4096 questions are under way).
+-- (name or type), ETIMEDOUT, ECONNREFUSED (no server answers), ENETUNREACH, EMFILE (no socket),
+-- EBADMSG (an answer that is none), ENOBUFS (4096 questions are under way).
 ---@param name string
 ---@param kind? string "A" (default), "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT",
 --- "CAA", "ANY", "TYPE1234" …
