@@ -107,7 +107,7 @@ int np_fail_code(lua_State *L, int code, uint8_t *streak, const char *fmt, ...);
 /* The same with a message of its own. */
 int np_fail_why(lua_State *L, int code, uint8_t *streak, const char *message);
 
-/* Adds a task running the function with nargs arguments on top of L's stack (moved away); it
+/* Adds a task running the function with nargs arguments on top of L's stack (they stay there); it
  * belongs to the nearest enclosing group of L's task. Pushes the task object. */
 np_task *np_task_spawn(lua_State *L, int nargs);
 
