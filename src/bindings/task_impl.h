@@ -151,7 +151,7 @@ struct np_runtime {
   bool stood_told;
   double grace_s;
   np_watch watch;
-  np_pace pace; /* of a state of our own */
+  np_pace pace;                       /* of a state of our own */
   volatile np_interruption interrupt; /* not raised yet */
 };
 
