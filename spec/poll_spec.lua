@@ -8,6 +8,17 @@ local function run(watcher, script, ...)
   return helper.run(table.concat(words, " "))
 end
 
+describe("NEAP_POLL", function()
+  it("that names no watcher is told, an empty one is none", function()
+    local _, err, status = run("kqueue", "")
+    assert.equal(
+      "neap: cannot start: NEAP_POLL is 'kqueue': \"epoll\" (Linux) or \"uv\" expected\n", err)
+    assert.equal(1, status)
+    _, err, status = run("", "")
+    assert.same({ "", 0 }, { err, status })
+  end)
+end)
+
 local idle = [[
   local neap, net = require "neap", require "neap.net"
   local what = ...

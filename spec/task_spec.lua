@@ -522,3 +522,17 @@ describe("require", function()
     assert.matches("^m\nfalse\t.*cannot wait %(sleep%) inside a C function", out)
   end)
 end)
+
+describe("a function of C in a traceback", function()
+  it("has its public name", function()
+    local _, err = helper.run_script [[
+      local neap = require "neap"
+      local net = require "neap.net"
+      local sleep = neap.sleep
+      net.pair():close()
+      sleep(-1)]]
+    assert.matches("bad argument #1 to 'sleep' %(", err)
+    assert.matches("in function 'neap.sleep'", err)
+    assert.is_nil(err:find("%.core%."), err)
+  end)
+end)

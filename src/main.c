@@ -363,6 +363,14 @@ _Noreturn static void leave(int status) {
   _exit(status);
 }
 
+static int cannot_start(void) {
+  if (errno == EINVAL)
+    fprintf(stderr, "neap: cannot start: NEAP_POLL is '%s': \"epoll\" (Linux) or \"uv\" expected\n",
+            getenv("NEAP_POLL"));
+  else fprintf(stderr, "neap: cannot start: %s\n", strerror(errno));
+  return 1;
+}
+
 int main(int argc, char **argv) {
   options o;
   char path[PATH_MAX];
@@ -382,10 +390,7 @@ int main(int argc, char **argv) {
   np_runtime *rt = np_new(&(np_config){.stdlib = find_stdlib(path, sizeof path),
                                        .no_environment = o.no_environment,
                                        .watchdog_signal = watchdog_signal()});
-  if (!rt) {
-    fprintf(stderr, "neap: cannot start: out of memory or descriptors\n");
-    return 1;
-  }
+  if (!rt) return cannot_start();
   status = run(rt, &o);
   if (!np_exited(rt)) {
     running = NULL;

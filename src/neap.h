@@ -33,7 +33,8 @@ typedef struct np_config {
                           available */
 } np_config;
 
-/* A runtime, or NULL when memory or descriptors ran out. */
+/* A runtime, or NULL, and errno says why: ENOMEM, EMFILE ..., EINVAL: no watcher has the name in
+ * `poll`. */
 np_runtime *np_new(const np_config *config);
 
 /* The runtime's Lua state, to prepare globals and arg before the first step. */

@@ -65,7 +65,7 @@ static int k_recv_batch(lua_State *L, int status, lua_KContext ctx) {
   /* there may be more, or an end that all must see */
   if (r != 0 && np_node_linked(&d->readers)) np_waiter_poke(np_waiter_first(&d->readers));
   if (np_node_linked(&d->watchers)) np_dgram_poke_watcher(d);
-  if (r == NP_COND_END) return 0;
+  if (r == NP_COND_END) return lua_pushnil(L), 1;
   if (r <= 0) return np_dgram_recv_failed(L, d, r < 0 ? r : woken, false);
   d->streak = 0;
   int given = give(L, d, n, r);

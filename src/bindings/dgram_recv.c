@@ -129,7 +129,7 @@ static int k_recv(lua_State *L, int status, lua_KContext ctx) {
       np_waiter_poke(
         np_waiter_first(&d->readers)); /* there may be more, or an end that all must see */
   if (np_unlikely(np_node_linked(&d->watchers))) np_dgram_poke_watcher(d);
-  if (r == NP_COND_END) return 0;
+  if (r == NP_COND_END) return lua_pushnil(L), 1;
   if (r <= 0) return np_dgram_recv_failed(L, d, r < 0 ? r : woken, ctx);
   d->streak = 0;
   int want = (int)lua_tointeger(L, 3);

@@ -1,6 +1,8 @@
 /* build/neap.so: the same modules for a stock Lua. require "neap".run(f) runs f as the main task of
  * a runtime that lives in the calling state, until its group has ended. Outside run everything is
  * as it was. */
+#include <string.h>
+
 #include "bindings/modules.h"
 #include "bindings/task_impl.h"
 #include "neap.h"
@@ -18,7 +20,8 @@ static int f_run(lua_State *L) {
   if (np_task_of(L))
     return luaL_error(L, "neap is running already: run is for a stock interpreter");
   np_runtime *rt = np_new(&(np_config){.L = L});
-  if (!rt) return luaL_error(L, "cannot start neap: out of memory or descriptors");
+  if (!rt && errno == EINVAL) return luaL_error(L, "cannot start neap: NEAP_POLL names no watcher");
+  if (!rt) return luaL_error(L, "cannot start neap: %s", strerror(errno));
   np_task *t = np_task_new(L, rt, rt->main, lua_gettop(L) - 1);
   rt->quiet = true; /* the caller gets the failure itself */
   while (np_step(rt, -1)) continue;

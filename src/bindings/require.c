@@ -186,7 +186,15 @@ static int load_module(lua_State *L) {
   return k_search(L, LUA_OK, 0);
 }
 
-/* Upvalue: the package table. */
+/* The C half of a module of ours: a matter of its Lua half alone. */
+static bool is_core(const char *name) {
+  size_t len = strlen(name);
+  return strncmp(name, "neap.", 5) == 0 && len > 10 && strcmp(name + len - 5, ".core") == 0;
+}
+
+/* Upvalue: the package table. Cores have a table of their own: Lua names a C function in errors and
+ * tracebacks by where it finds it below package.loaded, which should be neap.sleep and not
+ * neap.task.core.sleep. */
 static int f_require(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   lua_settop(L, 1);
@@ -194,6 +202,13 @@ static int f_require(lua_State *L) {
   lua_getfield(L, AT_LOADED, name);
   if (lua_toboolean(L, -1)) return 1;
   lua_pop(L, 1);
+  if (is_core(name)) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, "neap.cores");
+    lua_replace(L, AT_LOADED);
+    lua_getfield(L, AT_LOADED, name);
+    if (lua_toboolean(L, -1)) return 1;
+    lua_pop(L, 1);
+  }
   return load_module(L);
 }
 

@@ -174,8 +174,11 @@ np_runtime *np_new(const np_config *config) {
   np_node_init(&rt->loading);
   rt->grace_s = 1;
   rt->watch.signo = c.watchdog_signal;
-  if (np_loop_new(&rt->loop, c.poll ? c.poll : getenv("NEAP_POLL")) < 0) {
+  const char *env = getenv("NEAP_POLL");
+  int r = np_loop_new(&rt->loop, c.poll ? c.poll : env && *env ? env : NULL);
+  if (r < 0) {
     free(rt);
+    errno = -r;
     return NULL;
   }
   np_loop_on_event(rt->loop, after_event, rt);
@@ -184,6 +187,7 @@ np_runtime *np_new(const np_config *config) {
   np_loop_free(rt->loop);
   free(rt->pool);
   free(rt);
+  errno = ENOMEM;
   return NULL;
 }
 
