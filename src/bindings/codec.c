@@ -120,6 +120,16 @@ static int f_resp(lua_State *L) {
   return new_codec(L, NP_COND_RESP, 0, opt_size(L, 1, NP_READ_MAX));
 }
 
+/* codec.http_request([max]), codec.http_response([max]): the head of an HTTP/1 message as a table;
+ * at most max bytes (16 KiB). */
+enum { HTTP_HEAD_MAX = 16 << 10 };
+static int f_http_request(lua_State *L) {
+  return new_codec(L, NP_COND_HTTP_REQUEST, 0, opt_size(L, 1, HTTP_HEAD_MAX));
+}
+static int f_http_response(lua_State *L) {
+  return new_codec(L, NP_COND_HTTP_RESPONSE, 0, opt_size(L, 1, HTTP_HEAD_MAX));
+}
+
 /* codec.delim(d [, max]): bytes up to d, which is taken and not given; at most max (64 KiB) before
  * it. */
 static int f_delim(lua_State *L) {
@@ -211,6 +221,8 @@ int luaopen_neap_codec_core(lua_State *L) {
     {"delim", f_delim},
     {"error", np_codec_error},
     {"fixed", f_fixed},
+    {"http_request", f_http_request},
+    {"http_response", f_http_response},
     {"is_codec", f_is_codec},
     {"line", f_line},
     {"netstring", f_netstring},

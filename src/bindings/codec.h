@@ -30,6 +30,9 @@ static inline bool np_bytes_moved(const np_bytes *b) { return b && b->moved(b); 
  * only. */
 int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
 
+/* The same for the head of an HTTP message: a table (codec_http.c). */
+int np_push_http_head(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
+
 /* Pushes nil and, of a check over n bytes that was not met: 0: "more" and how many bytes are
  * missing at least; NP_COND_END: nothing else; or message and
  * code.  Returns the number of values. */

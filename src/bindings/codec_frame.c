@@ -21,6 +21,8 @@ static const char *const names[] = {
   [NP_COND_FIXED] = "bytes",
   [NP_COND_NETSTRING] = "netstring",
   [NP_COND_HEADED] = "prefixed bytes",
+  [NP_COND_HTTP_REQUEST] = "HTTP request",
+  [NP_COND_HTTP_RESPONSE] = "HTTP response",
 };
 
 const char *np_cond_name(const np_cond *c) { return names[c->kind]; }
@@ -132,6 +134,8 @@ int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_by
   switch (c->kind) {
   case NP_COND_PACK: return push_record(L, c, frame);
   case NP_COND_HEADED: return push_headed(L, c, frame);
+  case NP_COND_HTTP_REQUEST:
+  case NP_COND_HTTP_RESPONSE: return np_push_http_head(L, c, frame, b);
   case NP_COND_NUMBER: push_number(L, frame, c->len); return 1;
   case NP_COND_RESP:
     if (*frame == '*') return push_array(L, frame, b);

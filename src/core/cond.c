@@ -168,6 +168,8 @@ int np_cond_check(np_cond *c, const char *p, size_t n, bool eof) {
   case NP_COND_FIXED: return check_fixed(c, n, eof);
   case NP_COND_NETSTRING: return np_cond_netstring(c, p, n, eof);
   case NP_COND_HEADED: return np_cond_headed(c, p, n, eof);
+  case NP_COND_HTTP_REQUEST:
+  case NP_COND_HTTP_RESPONSE: return np_cond_http(c, p, n, eof);
   }
   np_assert(!"a condition of no kind");
 }

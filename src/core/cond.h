@@ -25,6 +25,9 @@ typedef enum np_condkind {
   NP_COND_NETSTRING, /* "3:abc,": the frame is what is between; `max` counts that */
   NP_COND_HEADED,    /* a header (`head`) and as many bytes as it says, `max` counts these. Frame:
                      these bytes, with the header in front when it has a tag */
+  NP_COND_HTTP_REQUEST, /* an HTTP/1 head with its empty line; `max` counts all of it and empty
+                           lines before it */
+  NP_COND_HTTP_RESPONSE,
 } np_condkind;
 
 /* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
