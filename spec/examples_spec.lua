@@ -141,6 +141,25 @@ describe("the example", function()
     free_of_errors(s)
   end)
 
+  it("http_hello, rest and clock answer curl", function()
+    local function curl(s, args)
+      return (run(("curl -sS --max-time 10 %s"):format(args:gsub("URL",
+        ("http://%s:%s"):format(s.host, s.port)))))
+    end
+    assert.equal("Hello, World!\n", curl(serve "http_hello", "URL/"))
+    local rest = serve "rest"
+    assert.equal("201", curl(rest, "-o /dev/null -w '%{http_code}' -X PUT -d 'a b' URL/keys/x%20y"))
+    assert.equal("a b", curl(rest, "URL/keys/x%20y"))
+    assert.equal("x y\n", curl(rest, "URL/keys"))
+    assert.equal("204", curl(rest, "-w '%{http_code}' -X DELETE URL/keys/x%20y"))
+    assert.equal("no such key\n", curl(rest, "URL/keys/x%20y"))
+    assert.equal("405", curl(rest, "-o /dev/null -w '%{http_code}' -X PATCH URL/keys/x"))
+    local clock = serve("clock", "127.0.0.1:0 0.01")
+    assert.matches("id: 1\ndata: %d%d:%d%d:%d%d\n\nid: 2\n",
+      curl(clock, "-N URL/ | head -c 60"))
+    for _, s in ipairs { rest, clock } do free_of_errors(s) end
+  end)
+
   it("udp_echo answers socat", function()
     local s = serve("udp_echo", "udp://127.0.0.1:0")
     assert.equal("hello", (run(("printf hello | socat -t1 - UDP:%s:%s"):format(s.host, s.port))))

@@ -39,7 +39,8 @@ static void push_lower(lua_State *L, np_span name) {
 /* A field that stands there twice is a list in two pieces (RFC 9110 5.2), but cookies have signs of
  * their own (RFC 6265). */
 static const char *separator(np_span name) {
-  if (name.n == 6 && (name.p[0] | 0x20) == 'c' && strncasecmp(name.p, "cookie", 6) == 0) return "; ";
+  if (name.n == 6 && (name.p[0] | 0x20) == 'c' && strncasecmp(name.p, "cookie", 6) == 0)
+    return "; ";
   if (name.n == 10 && strncasecmp(name.p, "set-cookie", 10) == 0) return "\n";
   return ", ";
 }

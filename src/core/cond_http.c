@@ -1,8 +1,8 @@
 /* The head of an HTTP/1 message: lines that end in CRLF until an empty one.
  *
- * Empty lines before it are skipped (RFC 9112 2.2); a line that ends in a bare LF is no HTTP. State:
- * scanned is where the search goes on, aux where the present line begins, aux2 where the head
- * begins, aux3 its length once it is met. */
+ * Empty lines before it are skipped (RFC 9112 2.2); a line that ends in a bare LF is no HTTP.
+ * State: scanned is where the search goes on, aux where the present line begins, aux2 where the
+ * head begins, aux3 its length once it is met. */
 #include "core/cond_impl.h"
 
 #include <string.h>

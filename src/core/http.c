@@ -42,7 +42,7 @@ static int refuse(np_http_head *h, int status, const char *why) {
   return -1;
 }
 
-/* The bytes up to the next CRLF, which is skipped; every LF has its CR (the condition saw to it). */
+/* The bytes up to the next CRLF, which is skipped; each LF has its CR: the condition saw to it. */
 static np_span next_line(const char **s, const char *end) {
   const char *nl = memchr(*s, '\n', (size_t)(end - *s));
   np_span line = {*s, nl ? (size_t)(nl - *s) - 1 : 0};

@@ -24,13 +24,13 @@ typedef struct np_http_head {
   int status;
   np_span reason;
   /* both */
-  int version;            /* 10 or 11 */
-  const char *fields;     /* the first field line; np_http_field goes on from there */
-  bool keep_alive;        /* the connection stays usable after this message */
-  bool chunked;           /* Transfer-Encoding: chunked */
-  bool sized;             /* Content-Length, in length */
-  bool expects;           /* Expect: 100-continue */
-  bool upgrade;           /* Connection: upgrade */
+  int version;        /* 10 or 11 */
+  const char *fields; /* the first field line; np_http_field goes on from there */
+  bool keep_alive;    /* the connection stays usable after this message */
+  bool chunked;       /* Transfer-Encoding: chunked */
+  bool sized;         /* Content-Length, in length */
+  bool expects;       /* Expect: 100-continue */
+  bool upgrade;       /* Connection: upgrade */
   uint64_t length;
   /* refused: the status to answer (0: not refused) and why */
   int refusal;

@@ -1,0 +1,158 @@
+-- Bodies of HTTP/1 messages as they are read: by length, in chunks, until the end.
+--
+-- The one idea: a body is an iterator of pieces that knows whether it has ended; the whole body is
+-- its pieces joined. What is left unread decides what may follow on the connection.
+
+local body = {}
+body.__index = body
+
+-- A chunk's size line with its extensions, which nobody uses: long ones only cost memory.
+local SIZE_LINE_MAX = 256
+-- Trailer fields are bounded like a head.
+local TRAILERS_MAX = 8192
+-- What a piece has at most, so that a large body never stands in memory as a whole.
+local PIECE_MAX = 65536
+
+local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
+local function fail(message, code) return nil, message, code end
+
+--- length: bytes; "chunked"; or "end": until the peer closes. max: EMSGSIZE past it.
+-- before: called once before the first byte is read (100 Continue).
+function body.new(conn, length, max, before)
+  return setmetatable({
+    conn = conn, left = length, max = max, got = 0, before = before,
+    ended = length == 0, chunk = 0,
+  }, body)
+end
+
+-- The next chunk's size, after the line end that closed the last one.
+local function chunk_size(self)
+  local line, message, code = self.conn:read_until("\r\n", SIZE_LINE_MAX, self.timeouts)
+  if not line then
+    if message == nil then return fail("the end came inside a chunked body", "EPIPE") end
+    return fail(message, code)
+  end
+  local digits = line:match "^(%x+)$" or line:match "^(%x+)[ \t]*;[\t\x20-\x7e\x80-\xff]*$"
+  if not digits or #digits > 15 then return fail("malformed chunk size", "EBADMSG") end
+  return tonumber(digits, 16)
+end
+
+local function read_trailers(self)
+  local trailers, size = {}, 0
+  while true do
+    local line, message, code = self.conn:read_until("\r\n", TRAILERS_MAX, self.timeouts)
+    if not line then return fail(message or "the end came inside the trailers", code or "EPIPE") end
+    if line == "" then break end
+    size = size + #line
+    local name, value = line:match "^([%w!#$%%&'*+.^_`|~-]+):[ \t]*(.-)[ \t]*$"
+    if not name or value:find "[%z\1-\8\10-\31\127]" then
+      return fail("malformed trailer", "EBADMSG")
+    end
+    if size > TRAILERS_MAX then return fail("trailers too long", "EMSGSIZE") end
+    trailers[name:lower()] = value
+  end
+  self.trailers = trailers
+  self.ended = true
+  return nil
+end
+
+local function counted(self, piece, message, code)
+  if not piece then
+    if message == nil and self.left ~= "end" then
+      return fail("the end came inside the body", "EPIPE")
+    end
+    self.ended = message == nil
+    return nil, message, code
+  end
+  self.got = self.got + #piece
+  if self.got > self.max then return fail("the body is too long", "EMSGSIZE") end
+  return piece
+end
+
+local function next_chunk(self)
+  if self.chunk == 0 then
+    local size, message, code = chunk_size(self)
+    if not size then return nil, message, code end
+    if size == 0 then return read_trailers(self) end
+    if self.got + size > self.max then return fail("the body is too long", "EMSGSIZE") end
+    self.chunk = size
+  end
+  local piece, message, code =
+    counted(self, self.conn:recv(math.min(self.chunk, PIECE_MAX), self.timeouts))
+  if not piece then return nil, message, code end
+  self.chunk = self.chunk - #piece
+  if self.chunk == 0 then
+    local crlf
+    crlf, message, code = self.conn:read(2, self.timeouts)
+    if crlf ~= "\r\n" then
+      return fail(message or "malformed end of chunk", code or "EBADMSG")
+    end
+  end
+  return piece
+end
+
+-- A piece; nil at the end; nil, message, code.
+function body:next()
+  if self.ended then return nil end
+  if self.failed then return nil, self.failed.message, self.failed.code end
+  if self.before then
+    local before = self.before
+    self.before = nil
+    before()
+  end
+  local piece, message, code
+  if self.left == "chunked" then
+    piece, message, code = next_chunk(self)
+  elseif self.left == "end" then
+    piece, message, code = counted(self, self.conn:recv(PIECE_MAX, self.timeouts))
+  elseif self.left > self.max then
+    piece, message, code = fail("the body is too long", "EMSGSIZE")
+  else
+    piece, message, code =
+      counted(self, self.conn:recv(math.min(self.left, PIECE_MAX), self.timeouts))
+    if piece then
+      self.left = self.left - #piece
+      self.ended = self.left == 0
+    end
+  end
+  if not piece and code then
+    self.failed = setmetatable({ message = message, code = code }, failure)
+  end
+  return piece, message, code
+end
+
+-- All of it as one string.
+function body:all()
+  if self.text then return self.text end
+  local pieces = {}
+  while true do
+    local piece, message, code = self:next()
+    if not piece then
+      if code then return nil, message, code end
+      break
+    end
+    pieces[#pieces + 1] = piece
+  end
+  self.text = #pieces == 1 and pieces[1] or table.concat(pieces)
+  return self.text
+end
+
+-- An iterator of pieces, which raises what is no end.
+function body:pieces()
+  return function()
+    local piece, _, code = self:next()
+    if not piece and code then error(self.failed, 2) end
+    return piece
+  end
+end
+
+-- Drops what nobody has read, if that is little: true when the connection can go on.
+function body:drop(most)
+  while not self.ended do
+    if self.before or self.got > most then return false end
+    if not self:next() and not self.ended then return false end
+  end
+  return true
+end
+
+return body

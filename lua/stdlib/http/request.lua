@@ -1,0 +1,111 @@
+-- The request as a handler sees it: the head that C has read, and its body.
+
+local bodies = require "neap.http.body"
+
+---@class neap.http.request
+---@field method string "GET"
+---@field target string as it was sent
+---@field path string of the target, still with %XX
+---@field query table<string, string> what stands behind "?", decoded; the last one of a name counts
+---@field query_string? string the same as it was sent
+---@field host? string the host that is asked for, with its port if one was given
+---@field version integer 10 or 11
+---@field headers table<string, string> by names in lower case; several of one name joined by ", "
+---@field length? integer Content-Length
+---@field conn neap.stream
+local request = {}
+
+--- "a%20b+c" -> "a b+c"; `plus`: "+" means a blank, as in forms.
+function request.decode(s, plus)
+  if plus then s = s:gsub("+", " ") end
+  return (s:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+--- "a=1&b=2" -> { a = "1", b = "2" }
+function request.decode_form(s)
+  local form = {}
+  for pair in s:gmatch "[^&]+" do
+    local name, value = pair:match "^([^=]*)=?(.*)$"
+    form[request.decode(name, true)] = request.decode(value, true)
+  end
+  return form
+end
+
+local methods = {}
+
+local function body_of(self)
+  local b = rawget(self, "input")
+  if b then return b end
+  local length = self.chunked and "chunked" or self.length or 0
+  local conn, before = self.conn, nil
+  if self.expects and length ~= 0 then
+    before = function()
+      conn:write "HTTP/1.1 100 Continue\r\n\r\n"
+      conn:flush()
+    end
+  end
+  b = bodies.new(conn, length, self.limits.max_body, before)
+  b.timeouts = self.limits.body_timeouts
+  self.input = b
+  return b
+end
+request.body_of = body_of
+
+--- The whole body, as long as `max_body` allows; "" when there is none.
+---@return string|nil body
+---@return string? message
+---@return string? code EMSGSIZE past max_body (answer 413), EBADMSG, EPIPE, ETIMEDOUT
+function methods:body()
+  local text, message, code = body_of(self):all()
+  return text, message, code
+end
+
+--- An iterator over the body's pieces as they come; raises what is no end.
+---@return fun(): string|nil
+function methods:chunks() return body_of(self):pieces() end
+
+--- The trailer fields of a chunked body, once it was read.
+---@return table<string, string>|nil
+function methods:trailers() return body_of(self).trailers end
+
+--- The body as a form (application/x-www-form-urlencoded).
+---@return table<string, string>|nil form
+---@return string? message
+---@return string? code as body()
+function methods:form()
+  local text, message, code = self:body()
+  if not text then return nil, message, code end
+  return request.decode_form(text)
+end
+
+--- The cookies that came along.
+---@return table<string, string>
+function methods:cookies()
+  local cookies = {}
+  for name, value in (self.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
+    cookies[name] = value
+  end
+  return cookies
+end
+
+--- Takes the connection out of HTTP's hands: what is unread is the next protocol's. The handler's
+-- return closes it.
+---@return neap.stream
+function methods:take()
+  self.taken = true
+  return self.conn
+end
+
+request.meta = {
+  __name = "neap.http.request",
+  __index = function(self, key)
+    local method = methods[key]
+    if method then return method end
+    if key ~= "query" then return nil end
+    local query = request.decode_form(rawget(self, "query_string") or "")
+    self.query = query
+    return query
+  end,
+}
+
+return request

@@ -1,0 +1,236 @@
+-- The response as a handler makes it: whole by send, or piece by piece by write.
+--
+-- The one idea: the head goes out with the first piece, in the same write; after that only the body
+-- can be told to end. Names and values are checked, so nobody's input becomes a header of its own.
+
+local status_text = require "neap.http.status"
+
+---@class neap.http.response
+---@field status integer of a response that is written piece by piece; 200
+---@field headers table<string, string|string[]> what is sent besides; names as they are to appear
+---@field sent boolean the head has gone out
+local response = {}
+response.__index = response
+response.__name = "neap.http.response"
+
+local time, date = os.time, os.date
+
+-- The Date header, made once a second (RFC 9110 6.6.1).
+local stamp = { at = -1, text = "" }
+local function date_line()
+  local now = time()
+  if now ~= stamp.at then
+    stamp.at = now
+    stamp.text = date("!\r\nDate: %a, %d %b %Y %H:%M:%S GMT", now)
+  end
+  return stamp.text
+end
+response.date_line = date_line
+
+-- "HTTP/1.1 200 OK", with what always follows.
+local lines = {}
+local function status_line(status)
+  local line = lines[status]
+  if not line then
+    line = ("HTTP/1.1 %d %s"):format(status, status_text[status] or "")
+    if status_text[status] then lines[status] = line end
+  end
+  return line
+end
+
+local function check_status(status)
+  if math.type(status) ~= "integer" or status < 200 or status > 599 then
+    error(("bad status (an integer from 200 to 599 expected, got %s)"):format(tostring(status)), 3)
+  end
+end
+
+local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
+-- The framing is ours to say.
+local framing = { ["content-length"] = true, ["transfer-encoding"] = true, connection = true }
+
+-- level: of the script's call, as add_fields' caller would give it to error.
+local function add_field(out, name, value, level)
+  if type(name) ~= "string" or not name:find(TOKEN) then
+    error(("bad header name %q"):format(tostring(name)), level + 2)
+  end
+  value = tostring(value)
+  if value:find "[%z\1-\8\10-\31\127]" then
+    error(("header %s: a character that no value may have"):format(name), level + 2)
+  end
+  if framing[name:lower()] then
+    error(("header %s is set by what is sent"):format(name), level + 2)
+  end
+  out[#out + 1] = "\r\n" .. name .. ": " .. value
+end
+
+local function add_fields(out, headers, level)
+  for name, value in pairs(headers) do
+    if type(value) == "table" then
+      for _, one in ipairs(value) do add_field(out, name, one, level) end
+    else
+      add_field(out, name, value, level)
+    end
+  end
+end
+
+function response.new(conn, req, keep_alive)
+  return setmetatable({
+    conn = conn, req = req, keep_alive = keep_alive, sent = false, status = 200,
+  }, response)
+end
+
+-- A body is not sent with these, whatever was asked for (RFC 9112 6.3).
+local function bodyless(status) return status == 204 or status == 304 end
+
+local function head(self, status, headers, framed, level)
+  local out = { status_line(status), date_line(), framed }
+  if not self.keep_alive then out[#out + 1] = "\r\nConnection: close"
+  elseif self.req.version == 10 then out[#out + 1] = "\r\nConnection: keep-alive" end
+  if rawget(self, "extra") then add_fields(out, self.extra, level + 1) end
+  if headers then add_fields(out, headers, level + 1) end
+  out[#out + 1] = "\r\n\r\n"
+  return table.concat(out)
+end
+
+--- Sends a whole response.
+---@param status integer
+---@param text? string the body; none
+---@param headers? table<string, string|string[]>
+---@return neap.http.response|nil self
+---@return string? message
+---@return string? code
+function response:send(status, text, headers)
+  check_status(status)
+  if self.sent then error("a response was sent already", 2) end
+  text = text or ""
+  if type(text) ~= "string" then
+    error(("bad argument #2 to 'send' (string expected, got %s)"):format(type(text)), 2)
+  end
+  local empty = bodyless(status)
+  local framed = empty and "" or "\r\nContent-Length: " .. #text
+  local first = head(self, status, headers, framed, 2)
+  self.sent, self.done, self.code = true, true, status
+  if empty or self.req.method == "HEAD" then text = "" end
+  self.size = #text
+  local ok, message, code = self.conn:write(first, text)
+  if not ok then return nil, message, code end
+  return self
+end
+
+local function begin(self)
+  check_status(self.status)
+  local length = rawget(self, "content_length")
+  local empty = bodyless(self.status)
+  self.chunked = not length and not empty and self.req.version == 11
+  if not length and not empty and not self.chunked then self.keep_alive = false end
+  local framed = empty and "" or length and "\r\nContent-Length: " .. length or
+    self.chunked and "\r\nTransfer-Encoding: chunked" or ""
+  local first = head(self, self.status, nil, framed, 3)
+  self.sent, self.code, self.size = true, self.status, 0
+  self.mute = empty or self.req.method == "HEAD"
+  return first
+end
+
+--- Sends pieces of the body; the head goes first, with `status` and `headers` as they are then.
+-- Waits while the client does not keep up. The handler's return, or finish(), ends the body.
+---@param ... string|number
+---@return neap.http.response|nil self
+---@return string? message
+---@return string? code
+function response:write(...)
+  if self.done then error("the response has ended", 2) end
+  local piece = table.concat({ ... })
+  local first = self.sent and "" or begin(self)
+  local ok, message, code
+  self.size = self.size + #piece
+  if self.mute or piece == "" then
+    if first == "" then return self end
+    ok, message, code = self.conn:write(first)
+  elseif self.chunked then
+    ok, message, code = self.conn:write(("%s%x\r\n"):format(first, #piece), piece, "\r\n")
+  else
+    ok, message, code = self.conn:write(first, piece)
+  end
+  if not ok then return nil, message, code end
+  return self
+end
+
+--- Sends what was written to the client now, instead of when this task waits.
+function response:flush()
+  if not self.sent then self.conn:write(begin(self)) end
+  local ok, message, code = self.conn:flush()
+  if not ok then return nil, message, code end
+  return self
+end
+
+--- Ends the body, with trailer fields if it is chunked.
+---@param trailers? table<string, string>
+function response:finish(trailers)
+  if self.done then return self end
+  local first = self.sent and "" or begin(self)
+  self.done = true
+  local length = rawget(self, "content_length")
+  if length and not self.mute and self.size ~= length then
+    self.keep_alive = false -- the client waits for the rest: it must see that none comes
+    self.broken = true
+  end
+  if not self.chunked or self.mute then
+    if first ~= "" then self.conn:write(first) end
+    return self
+  end
+  local out = { first .. "0" }
+  if trailers then add_fields(out, trailers, 2) end
+  out[#out + 1] = "\r\n\r\n"
+  local ok, message, code = self.conn:write(table.concat(out))
+  if not ok then return nil, message, code end
+  return self
+end
+
+--- Answers with a redirection.
+---@param location string
+---@param status? integer 302
+function response:redirect(location, status)
+  return self:send(status or 302, "", { Location = location })
+end
+
+-- What an event stream's fields may not hold (HTML, server-sent events).
+local function one_line(s, what)
+  s = tostring(s)
+  if s:find "[\r\n%z]" then error(("%s: no line ends expected"):format(what), 3) end
+  return s
+end
+
+--- Begins a stream of server-sent events: a function that sends one and returns what write does.
+---@return fun(data: string, fields?: { event?: string, id?: string, retry?: integer })
+function response:events()
+  local headers = self.headers
+  headers["Content-Type"] = "text/event-stream"
+  headers["Cache-Control"] = "no-cache"
+  self:flush()
+  return function(data, fields)
+    local out = {}
+    for _, name in ipairs { "event", "id", "retry" } do
+      local value = fields and fields[name]
+      if value then out[#out + 1] = name .. ": " .. one_line(value, name) .. "\n" end
+    end
+    for line in (tostring(data):gsub("\r\n?", "\n") .. "\n"):gmatch "([^\n]*)\n" do
+      out[#out + 1] = "data: " .. line .. "\n"
+    end
+    out[#out + 1] = "\n"
+    local ok, message, code = self:write(table.concat(out))
+    if ok then ok, message, code = self:flush() end
+    return ok, message, code
+  end
+end
+
+-- `headers` is made when it is first asked for: most responses have their fields with send.
+response.__index = function(self, key)
+  local method = response[key]
+  if method ~= nil then return method end
+  if key ~= "headers" then return nil end
+  local extra = rawget(self, "extra") or {}
+  self.extra = extra
+  return extra
+end
+
+return response

@@ -1,0 +1,167 @@
+-- serve: HTTP/1.1 over anything net.serve serves.
+--
+-- One task per connection reads a head, runs the handler, ends the response and drops what the
+-- handler left of the body, in this order, so pipelined requests are answered in theirs. What is
+-- no HTTP is answered and the connection ended: nobody knows where the next request would begin.
+
+local codec = require "neap.codec.core"
+local request = require "neap.http.request"
+local response = require "neap.http.response"
+local status_text = require "neap.http.status"
+
+---@class neap.http.serve_options
+---@field max_head? integer bytes of a request's head; 16384
+---@field max_body? integer bytes of a request's body; 1048576
+---@field head_timeout? number seconds from a head's first byte to its last, at most twice that; 10
+---@field body_timeout? number seconds that each read of a body may take; 30
+---@field idle_timeout? number seconds between two requests; 60
+---@field write_timeout? number seconds that a client may take for what is written; 60
+---@field access_log? fun(line: string) called after each request, with a line in common log format
+local defaults = {
+  max_head = 16384, max_body = 1 << 20, head_timeout = 10, body_timeout = 30, idle_timeout = 60,
+  write_timeout = 60,
+}
+
+-- What a handler left of a body is read to here, so that the connection can go on.
+local DROP_MAX = 65536
+
+local server = {}
+
+-- An answer to what is no request, and the end of the connection: (RFC 9112 9.6) the rest that is
+-- still being sent is dropped by the polite close.
+local function refuse(conn, status, why)
+  local text = ("%d %s: %s\n"):format(status, status_text[status] or "", why)
+  conn:write(("HTTP/1.1 %d %s%s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n" ..
+    "Connection: close\r\n\r\n%s"):format(status, status_text[status] or "", response.date_line(),
+    #text, text))
+end
+
+local refusals = {
+  EMSGSIZE = { 431, "the head is too long" },
+  EBADMSG = { 400, "a line that does not end in CRLF" },
+  ETIMEDOUT = { 408, "the head took too long" },
+}
+
+-- The next head, or nothing: the connection is over, told to the client and the log if need be.
+local function next_head(conn, limits)
+  local idle = 0
+  while true do
+    local head, _, code = conn:read(limits.head, limits.head_timeouts)
+    if head then return head end
+    if code == nil or code == "ECONNRESET" or code == "EPIPE" then return nil end
+    local partial = conn.unread_bytes > 0
+    if code == "ETIMEDOUT" and not partial then
+      idle = idle + limits.head_timeout
+      if idle >= limits.idle_timeout then return nil end
+    elseif code == "ETIMEDOUT" and idle >= 0 then
+      idle = -1 -- its first byte may have come late: once more
+    else
+      local refusal = refusals[code]
+      if refusal then refuse(conn, refusal[1], refusal[2]) end
+      return nil, refusal and refusal[2] or code
+    end
+  end
+end
+
+local function log_line(limits, conn, head, res)
+  local peer = (conn.peer or "-"):gsub("^%l+://", ""):gsub(":%d+$", "")
+  limits.access_log(('%s - - [%s] "%s %s HTTP/1.%d" %d %s'):format(peer,
+    os.date "!%d/%b/%Y:%H:%M:%S +0000", head.method, head.target, head.version - 10, res.code or 0,
+    res.size or "-"))
+end
+
+-- True if the connection goes on.
+local function finish(conn, head, res, limits)
+  if not res.sent then
+    res:send(404, "404 Not Found\n", { ["Content-Type"] = "text/plain" })
+  elseif not res.done then
+    res:finish()
+  end
+  if limits.access_log then log_line(limits, conn, head, res) end
+  if res.broken then
+    conn:abort()
+    return false
+  end
+  if not res.keep_alive then return false end
+  if not (head.chunked or head.length) then return true end
+  return request.body_of(head):drop(DROP_MAX)
+end
+
+-- An error in the handler: the client gets a 500 if nothing was sent, else a broken connection.
+local guard = {
+  __close = function(self, err)
+    local res = self.res
+    if err == nil or not res or res.done then return end
+    if res.sent then
+      self.conn:abort()
+    else
+      res.keep_alive = false
+      res:send(500, "500 Internal Server Error\n", { ["Content-Type"] = "text/plain" })
+    end
+  end,
+}
+
+local function refused(conn, head, log)
+  refuse(conn, head.refusal, head.why)
+  log(("neap: %s: http: %s"):format(conn.peer or "a client", head.why))
+end
+
+local function connection(handler, limits, conn)
+  local new, meta = response.new, request.meta
+  local state <close> = setmetatable({ conn = conn }, guard)
+  conn.timeout = limits.write_timeout
+  while true do
+    local head, why = next_head(conn, limits)
+    if not head then
+      if why then limits.log(("neap: %s: http: %s"):format(conn.peer or "a client", why)) end
+      return
+    end
+    if head.refusal then return refused(conn, head, limits.log) end
+    head.query_string, head.query, head.conn, head.limits = head.query, nil, conn, limits
+    local req = setmetatable(head, meta)
+    local res = new(conn, req, head.keep_alive)
+    state.res = res
+    handler(req, res)
+    if head.taken then return end
+    if not finish(conn, head, res, limits) then return end
+    state.res = nil
+  end
+end
+
+local function check_limit(opts, name)
+  local value = opts[name]
+  if value == nil then return defaults[name] end
+  local whole = name:find "^max_"
+  if type(value) ~= "number" or not (value > 0) or whole and math.type(value) ~= "integer" then
+    error(("bad argument #2 to 'serve' (option '%s': a positive %s expected, got %s)"):format(
+      name, whole and "integer" or "number", tostring(value)), 3)
+  end
+  return value
+end
+
+--- A handler for net.serve that speaks HTTP on each connection.
+---@param opts? neap.http.serve_options
+---@param handler fun(req: neap.http.request, res: neap.http.response)
+---@return fun(conn: neap.stream)
+---@return table rest the options that are not HTTP's
+function server.handler(opts, handler)
+  if handler == nil then opts, handler = {}, opts end
+  local meta = getmetatable(handler)
+  if type(handler) ~= "function" and not (type(meta) == "table" and meta.__call) then
+    error(("bad argument #3 to 'serve' (handler: function expected, got %s)"):format(
+      type(handler)), 2)
+  end
+  local limits, rest = {}, {}
+  for name, value in pairs(opts or {}) do
+    if not defaults[name] and name ~= "access_log" then rest[name] = value end
+  end
+  for name in pairs(defaults) do limits[name] = check_limit(opts or {}, name) end
+  limits.access_log = opts and opts.access_log
+  limits.head = codec.http_request(limits.max_head)
+  limits.head_timeouts = { timeout = limits.head_timeout }
+  limits.body_timeouts = { timeout = limits.body_timeout }
+  limits.log = rest.log or function(line) io.stderr:write(line, "\n") end
+  return function(conn) return connection(handler, limits, conn) end, rest
+end
+
+return server
