@@ -2,7 +2,8 @@
 --
 -- Shows: methods and paths, bodies with a limit, status codes.
 -- Try:   neap scripts/examples/rest.lua 127.0.0.1:8080
---        curl -X PUT -d 'some text' http://127.0.0.1:8080/keys/one; curl http://127.0.0.1:8080/keys/one
+--        curl -X PUT -d 'some text' http://127.0.0.1:8080/keys/one
+--        curl http://127.0.0.1:8080/keys/one
 
 local http = require "neap.http"
 

@@ -1,4 +1,4 @@
--- Reason phrases of RFC 9110 and a few later ones: for the status line only, nothing depends on them.
+-- Reason phrases of RFC 9110 and a few later ones: for the status line, nothing depends on them.
 
 return {
   [100] = "Continue", [101] = "Switching Protocols", [103] = "Early Hints",
