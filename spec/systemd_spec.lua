@@ -40,6 +40,28 @@ describe("a systemd: address", function()
     }, "\n") .. "\n", out, err)
   end)
 
+  it("gives sockets of datagrams, one at each call", function()
+    local a <close> = assert(net.datagram "udp://127.0.0.1:0")
+    local b <close> = assert(net.datagram "unix-dgram:")
+    local l <close> = assert(net.listen "127.0.0.1:0")
+    assert(a:send("early", a.address))
+    local out, err = child([[
+      local net = require "neap.net"
+      local one, two = assert(net.datagram "systemd:in"), assert(net.datagram "systemd:in")
+      print(one.address, two.address)
+      print((one:recv { timeout = 5 }))
+      print(select(3, net.datagram "systemd:in"))
+      print(select(3, net.datagram "systemd:none"))
+      print(net.datagram "systemd:web")
+      print(select(3, net.listen "systemd:web"))
+    ]], { listen = { a, l, b }, listen_names = { "in", "web", "in" } })
+    assert.equal(table.concat({
+      a.address .. "\t" .. b.address, "early", "EADDRINUSE", "ENOENT",
+      "nil\tdatagram systemd:web: descriptor 4 is no socket of datagrams (listen() takes it)\tEPROTOTYPE",
+      "",
+    }, "\n") .. "\n", out, err)
+  end)
+
   it("works with a connection that came before the child", function()
     local l <close> = assert(net.listen "127.0.0.1:0")
     local conn <close> = assert(net.connect(l.address))

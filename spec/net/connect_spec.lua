@@ -281,6 +281,25 @@ describe("net.connect", function()
     assert.matches("nobody%.invalid", message)
   end)
 
+  it("takes the first address of a name that this host can use, for datagrams", function()
+    local script = helper.write_file(helper.tmpdir() .. "/s.lua", [[
+      local net = require "neap.net"
+      local a = assert(net.datagram "localhost:0")
+      print((a.address:gsub(":%d+$", "")))
+      local port = a.address:match "%d+$"
+      for _, at in ipairs { "udp://localhost:0", "127.0.0.1:0", ":0" } do
+        local b = assert(net.datagram(at, { connect = "localhost:" .. port }))
+        assert(b:send(at))
+        print((a:recv { timeout = 5 }))
+      end
+      print(select(3, net.datagram("127.0.0.1:0", { connect = "[::1]:9" })))
+    ]])
+    local set_up = "ip link set lo up; ip -6 addr flush dev lo"
+    local out, err = helper.run(("unshare -Urn sh -c '%s; exec %s %s'"):format(set_up, helper.neap,
+      script))
+    assert.equal("udp://127.0.0.1\nudp://localhost:0\n127.0.0.1:0\n:0\nEAFNOSUPPORT\n", out, err)
+  end)
+
   it("connects to mem: names", function()
     local _, _, code = net.connect "mem:nobody"
     assert.equal("ECONNREFUSED", code)

@@ -10,6 +10,7 @@
 #include "bindings/dgram_impl.h"
 #include "bindings/dgram_raw.h"
 #include "bindings/identity.h"
+#include "bindings/inherit.h"
 #include "bindings/sockopt.h"
 #include "core/error.h"
 
@@ -25,6 +26,7 @@ typedef struct plan { /* the arguments of datagram, checked */
   const char *bad;   /* of a failure: the option */
   const char *why;   /* more than the code says */
   const char *where; /* the address it is about */
+  char reason[96];   /* where `why` may point */
 } plan;
 
 static const char *const known[] = {"connect",     "errors",  "family", "filter", "info", "mode",
@@ -45,6 +47,7 @@ static int parse(lua_State *L, int idx, np_addr *a, plan *p) {
   case NP_UNIX_DGRAM:
   case NP_UNIX_SEQPACKET:
   case NP_PACKET:
+  case NP_SYSTEMD:
   case NP_FD: return 0;
   default: p->why = "not an address of datagrams or records"; return -EPROTOTYPE;
   }
@@ -210,6 +213,16 @@ static int open_kind(plan *p) {
   return fd < 0 || !p->connect ? fd : or_close(fd, connect_to(p, fd));
 }
 
+/* Socket activation: from here on it is an inherited descriptor. */
+static int find_inherited(lua_State *L, plan *p) {
+  if (!p->bound || p->at.scheme != NP_SYSTEMD) return 0;
+  int fd = np_inherited_take_dgram(L, &p->at, p->reason, sizeof p->reason);
+  p->at.scheme = NP_FD;
+  p->at.port = fd;
+  if (fd < 0) p->why = p->reason;
+  return fd < 0 ? fd : 0;
+}
+
 /* A capture has its filter already. */
 static int open_socket(plan *p) {
   int fd = open_kind(p);
@@ -231,7 +244,7 @@ static int open_failed(lua_State *L, const plan *p, int code) {
 /* datagram([addr], [opts]) -> datagram or record socket, or nil, message, code.
  *
  * addr: where it is bound: udp://, unix-dgram: ("unix-dgram:" is a name of the kernel's choice),
- * raw:, icmp:, packet:, fd:; nil: unbound UDP of both families.  opts: connect (the peer's address;
+ * raw:, icmp:, packet:, fd:, systemd:; nil: unbound UDP of both families.  opts: connect (the peer's address;
  * needed for unix-seqpacket:), mode (permissions of an AF_UNIX path), uid, gid (its owner), info
  * (true: details are collected from the first message on), errors (true: recv_error tells what ICMP
  * says), filter (a list of classic BPF instructions {code, jt, jf, k}), family (of raw:),
@@ -245,7 +258,8 @@ int np_dgram_f_open(lua_State *L) {
   if (r < 0) return open_failed(L, &p, r);
   dgram *d = np_dgram_make(L);
   d->timeout = np_opt_seconds(L, 2, "timeout", -1);
-  r = open_socket(&p);
+  r = find_inherited(L, &p);
+  if (r == 0) r = open_socket(&p);
   if (r >= 0) r = np_dgram_start(L, d, r);
   if (r == 0 && p.info) r = np_dgram_want_info(d->core);
   if (r == 0 && p.errors) r = np_dgram_want_errors(d->core);

@@ -41,19 +41,6 @@ void np_listener_settle(lua_State *L, listener *l);
 /* Wakes its waiters and closes it. */
 void np_listener_end(listener *l);
 
-/* 0: fd is a listening socket, which has FD_CLOEXEC now.  Else a code, the reason in why[size], and
- * nothing was changed. */
-int np_inherited_check(int fd, char *why, size_t size);
-
-/* The sockets that were passed to this process under the name of the systemd: address, all checked
- * as above: their number, or a code and the reason.  They are the caller's to close, and are given
- * once: -EADDRINUSE for a second time.  -ENOENT: none of that name, or none for this process. */
-int np_inherited_take(lua_State *L, const np_addr *a, int fds[NP_LISTEN_SOCKETS_MAX], char *why,
-                      size_t size);
-
-/* fd is about to be taken as fd:N, so no systemd: name gives it any more. */
-void np_inherited_note(lua_State *L, int fd);
-
 /* The Lua functions listen and tls. */
 int np_listen(lua_State *L);
 int np_listener_tls(lua_State *L);

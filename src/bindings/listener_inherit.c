@@ -1,5 +1,5 @@
-/* Listening sockets that this process was started with: fd:N, and systemd:NAME by the protocol of
- * sd_listen_fds(3).
+/* Sockets that this process was started with: fd:N, and systemd:NAME by the protocol of
+ * sd_listen_fds(3); listening ones, and those of datagrams.
  *
  * A descriptor is looked at before it is taken, so that what is refused stays open and in its
  * owner's hands.  What was taken once is not given again: its number may mean something else by
@@ -14,7 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bindings/listener_impl.h"
+#include "bindings/inherit.h"
+#include "core/socket.h"
 
 enum {
   FIRST = 3,  /* SD_LISTEN_FDS_START */
@@ -23,24 +24,37 @@ enum {
 
 static const char taken_key; /* registry: {[fd] = true} of the descriptors that were given out */
 
-int np_inherited_check(int fd, char *why, size_t size) {
-  int flags = fcntl(fd, F_GETFD);
-  if (flags < 0) {
+/* Its SOCK_*, or a code and the reason. */
+static int type_of(int fd, char *why, size_t size) {
+  if (fcntl(fd, F_GETFD) < 0) {
     snprintf(why, size, "descriptor %d is not open", fd);
     return -errno;
   }
   int type = np_socket_type(fd);
-  if (type < 0) {
-    snprintf(why, size, "descriptor %d is not a socket", fd);
-    return type;
-  }
+  if (type < 0) snprintf(why, size, "descriptor %d is not a socket", fd);
+  return type;
+}
+
+static int cloexec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0; }
+
+static int check_dgram(int fd, char *why, size_t size) {
+  int type = type_of(fd, why, size);
+  if (type < 0 || type == SOCK_DGRAM || type == SOCK_RAW) return type < 0 ? type : cloexec(fd);
+  snprintf(why, size, "descriptor %d is no socket of datagrams%s", fd,
+           np_socket_listens(fd) ? " (listen() takes it)" : "");
+  return -EPROTOTYPE;
+}
+
+int np_inherited_check(int fd, char *why, size_t size) {
+  int type = type_of(fd, why, size);
+  if (type < 0) return type;
   if (!np_socket_listens(fd)) {
     bool records = type != SOCK_DGRAM && type != SOCK_RAW;
     snprintf(why, size, "descriptor %d is a socket that does not listen%s", fd,
              records ? " (adopt() takes it)" : " (datagram() takes it)");
     return -EINVAL;
   }
-  return fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0 ? -errno : 0;
+  return cloexec(fd);
 }
 
 /* A decimal number without sign or blanks; -1: it is none, or larger than `max`. */
@@ -131,35 +145,55 @@ void np_inherited_note(lua_State *L, int fd) {
   lua_pop(L, 1);
 }
 
-/* Those of that name among the n, the table of the taken on top: how many, or a code. */
-static int collect(lua_State *L, int n, const np_addr *a, int *fds, char *why, size_t size) {
+/* What is looked for: all listening sockets of a name, or its next socket of datagrams. */
+typedef struct wanted {
+  const np_addr *a;
+  bool dgram;
+  char *why;
+  size_t size;
+} wanted;
+
+/* Those among the n, the table of the taken on top: how many, or a code. */
+static int collect(lua_State *L, int n, const wanted *w, int *fds) {
   int found = 0, gone = 0;
   for (int i = 0; i < n; i++) {
-    if (!name_is(i, a->host, a->host_len)) continue;
+    if (w->dgram && found) break;
+    if (!name_is(i, w->a->host, w->a->host_len)) continue;
     if (is_taken(L, FIRST + i)) {
       gone++;
       continue;
     }
-    int r = found == NP_LISTEN_SOCKETS_MAX ? -E2BIG : np_inherited_check(FIRST + i, why, size);
+    int r = found == NP_LISTEN_SOCKETS_MAX ? -E2BIG
+            : w->dgram                     ? check_dgram(FIRST + i, w->why, w->size)
+                                           : np_inherited_check(FIRST + i, w->why, w->size);
     if (r < 0) return r;
     fds[found++] = FIRST + i;
   }
   if (found) return found;
-  snprintf(why, size, "%s",
+  snprintf(w->why, w->size, "%s",
            gone ? "the descriptors of that name were taken before"
                 : "no descriptor of that name was passed (LISTEN_FDNAMES)");
   return gone ? -EADDRINUSE : -ENOENT;
 }
 
-int np_inherited_take(lua_State *L, const np_addr *a, int fds[NP_LISTEN_SOCKETS_MAX], char *why,
-                      size_t size) {
-  int n = passed(why, size);
-  int r = n < 0 ? n : check_names(n, why, size);
+static int take_wanted(lua_State *L, const wanted *w, int *fds) {
+  int n = passed(w->why, w->size);
+  int r = n < 0 ? n : check_names(n, w->why, w->size);
   if (r < 0) return r;
   seal(n);
   push_taken(L);
-  r = collect(L, n, a, fds, why, size);
+  r = collect(L, n, w, fds);
   if (r > 0) take(L, fds, r);
   lua_pop(L, 1);
   return r;
+}
+
+int np_inherited_take(lua_State *L, const np_addr *a, int fds[NP_LISTEN_SOCKETS_MAX], char *why,
+                      size_t size) {
+  return take_wanted(L, &(wanted){a, false, why, size}, fds);
+}
+
+int np_inherited_take_dgram(lua_State *L, const np_addr *a, char *why, size_t size) {
+  int fd, r = take_wanted(L, &(wanted){a, true, why, size}, &fd);
+  return r < 0 ? r : fd;
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bindings/identity.h"
+#include "bindings/inherit.h"
 #include "bindings/listener_impl.h"
 #include "bindings/sockopt.h"
 #include "bindings/tls.h"

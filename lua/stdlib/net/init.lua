@@ -167,6 +167,32 @@ net.listen = face(function(addr, opts)
   return listen(addr, opts)
 end)
 
+-- Datagrams are UDP where nothing else is said.
+local function with_scheme(addr) return addr:find "://" and addr or "udp://" .. addr end
+
+-- No way to that address from here, or no such address here: the next one of the name may do.
+local unreachable = { EADDRNOTAVAIL = true, EAFNOSUPPORT = true, ENETUNREACH = true,
+  EHOSTUNREACH = true }
+
+-- The first of the addresses, and of the peer's, that this host can use.
+local function first_datagram(list, peers, opts)
+  local socket, message, code
+  for i = 1, math.max(1, #list) do
+    for k = 1, math.max(1, #peers) do
+      local copy = opts
+      if peers[k] then
+        copy = { connect = peers[k] }
+        for key, value in pairs(opts) do
+          if key ~= "connect" then copy[key] = value end
+        end
+      end
+      socket, message, code = datagrams.datagram(list[i], copy)
+      if socket or not unreachable[code] then return socket, message, code end
+    end
+  end
+  return nil, message, code
+end
+
 ---@class neap.net.datagram_options
 ---@field connect? neap.address the peer; send then needs no address, and only its messages come
 ---@field info? boolean what recv's `info` tells is noted from the first message on
@@ -180,7 +206,9 @@ end)
 ---@field timeout? number default of each wait, seconds; none
 ---@field broadcast? boolean any socket option (see stream:option)
 
---- A datagram socket: udp://, unix-dgram:, fd:; bound to `addr`, unbound when that is nil.
+--- A datagram socket: udp://, unix-dgram:, fd:, systemd: (the next one of that name); bound to
+-- `addr`, unbound when that is nil. It is one socket with one address: of a name, the first that
+-- this host can use; `udp://:port` is both families.
 --
 -- `icmp:` (IPv4) and `icmp:[::]` are ping sockets, which need no privilege where the system allows
 -- them (net.ipv4.ping_group_range): echo requests go out, their replies come back, without IP
@@ -194,21 +222,18 @@ end)
 ---@return string? message
 ---@return string? code
 net.datagram = face(function(addr, opts)
+  if type(addr) == "string" and has_name(addr) then addr = with_scheme(addr) end
   local list, message, code = literals("datagram", addr)
   if not list then return nil, message, code end
   local peer = type(opts) == "table" and opts.connect
+  local peers = {}
   if is_pinged(peer) or type(peer) == "string" and has_name(peer) then
-    local peers
     local family = list[1] and list[1]:find "^udp://%d" and "inet" or nil
-    if not peer:find "://" and not is_pinged(peer) then peer = "udp://" .. peer end
+    if not is_pinged(peer) then peer = with_scheme(peer) end
     peers, message, code = literals("datagram", peer, { family = family })
     if not peers then return nil, message, code end
-    local copy = {}
-    for k, v in pairs(opts) do copy[k] = v end
-    copy.connect = peers[1]
-    opts = copy
   end
-  return datagrams.datagram(list[1], opts)
+  return first_datagram(list, peers, opts)
 end)
 
 -- send(msg, "udp://name:port"): the first address of the name that the socket can send to.
@@ -219,7 +244,7 @@ datagrams.resolver(function(destination, opts, family)
     if all then return all[1] end
     return nil, why, bad
   end
-  if not destination:find "://" then destination = "udp://" .. destination end
+  destination = with_scheme(destination)
   local limits = { timeout = opts and opts.timeout, family = family }
   local list, message, code = connecting.resolve(destination, limits)
   if list then return list[1] end
