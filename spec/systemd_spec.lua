@@ -57,7 +57,8 @@ describe("a systemd: address", function()
     ]], { listen = { a, l, b }, listen_names = { "in", "web", "in" } })
     assert.equal(table.concat({
       a.address .. "\t" .. b.address, "early", "EADDRINUSE", "ENOENT",
-      "nil\tdatagram systemd:web: descriptor 4 is no socket of datagrams (listen() takes it)\tEPROTOTYPE",
+      "nil\tdatagram systemd:web: descriptor 4 is no socket of datagrams (listen() takes it)\t"
+        .. "EPROTOTYPE",
       "",
     }, "\n") .. "\n", out, err)
   end)
