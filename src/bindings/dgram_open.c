@@ -245,7 +245,7 @@ static int open_failed(lua_State *L, const plan *p, int code) {
  *
  * addr: where it is bound: udp://, unix-dgram: ("unix-dgram:" is a name of the kernel's choice),
  * raw:, icmp:, packet:, fd:, systemd:; nil: unbound UDP of both families.  opts: connect (the
- * peer's address; needed for unix-seqpacket:), mode (of an AF_UNIX path), uid, gid (its owner), info
+ * peer's address; needed for unix-seqpacket:), mode (of a path), uid, gid (its owner), info
  * (true: details are collected from the first message on), errors (true: recv_error tells what ICMP
  * says), filter (a list of classic BPF instructions {code, jt, jf, k}), family (of raw:),
  * promiscuous (of packet:), timeout (default of each wait, seconds), and every socket option.
