@@ -20,9 +20,10 @@ typedef struct dgram {
   double timeout;           /* default of each wait, seconds; negative: none */
   np_sockaddr to;           /* what the text in UV_TO means; len 0: nothing */
   np_sockaddr from;         /* whose text is in UV_FROM; len 0: nobody's */
+  int nsenders;             /* texts in UV_SENDERS, by IPv4 address and port */
 } dgram;
 
-enum { UV_ORIGIN = 1, UV_ADDRESS, UV_PEER, UV_TO, UV_FROM, UVS = UV_FROM };
+enum { UV_ORIGIN = 1, UV_ADDRESS, UV_PEER, UV_TO, UV_FROM, UV_SENDERS, UVS = UV_SENDERS };
 
 /* Pushes a closed one. */
 dgram *np_dgram_make(lua_State *L);
