@@ -14,7 +14,7 @@ local SOURCES = {
   "lua/stdlib/codec/compose.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",
   "lua/stdlib/dns/resolve.lua",
   "lua/stdlib/dns/serve.lua", "lua/stdlib/dns/zone.lua", "lua/stdlib/dns/codec.lua",
-  "docs/luacats/dns.lua",
+  "docs/luacats/dns.lua", "lua/stdlib/fs/init.lua", "docs/luacats/fs.lua",
 }
 
 -- What a file's variables mean where no @class stands over them.
@@ -23,6 +23,7 @@ local MODULES = {
   ["lua/stdlib/net/serve.lua"] = { [""] = "module neap.net" },
   ["lua/stdlib/checksum.lua"] = { checksum = "module neap.checksum" },
   ["lua/stdlib/process.lua"] = { process = "module neap.process" },
+  ["lua/stdlib/fs/init.lua"] = { fs = "module neap.fs" },
   ["lua/stdlib/dns/init.lua"] = { dns = "module neap.dns" },
   ["lua/stdlib/dns/resolve.lua"] = { resolve = "module neap.dns" },
   ["lua/stdlib/dns/serve.lua"] = { [""] = "module neap.dns" },
@@ -48,6 +49,8 @@ local CHAPTERS = {
   { "module neap.codec", "The module neap.codec" },
   { "neap.Codec", "Codecs" }, { "neap.Scanner", "Scanners" },
   { "module neap.dns", "The module neap.dns" }, { "neap.resolver", "Resolvers" },
+  { "module neap.fs", "The module neap.fs" },
+  { "neap.file", "Files" }, { "neap.watch", "Watches" },
   { "neap.workers", "The module neap.workers" },
 }
 

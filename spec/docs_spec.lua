@@ -143,7 +143,8 @@ end)
 -- The reference.
 
 local modules = {
-  "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.workers", "neap.checksum",
+  "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.fs", "neap.workers",
+  "neap.checksum",
 }
 
 -- What is public by accident of where it stands, with its reason.

@@ -186,4 +186,37 @@ local starttls = face(function(self, opts) return require("neap.tls").start(self
 ---@return string? code ECERT, ETLS, EPROTO, ETIMEDOUT and what the stream's own failures are
 function methods:starttls(opts) return starttls(self, opts) end
 
+local core_send_file = require("neap.sendfile.core").send_file
+
+local send_file = face(function(self, file, from, len, opts)
+  if type(file) == "string" then
+    local f <close>, message, code = require("neap.fs").open(file)
+    if not f then return nil, message, code, 0 end
+    local r = table.pack(core_send_file(self, f, from, len, opts))
+    return table.unpack(r, 1, r.n)
+  end
+  if io.type(file) == "file" then file:flush() end
+  return core_send_file(self, file, from, len, opts)
+end)
+
+--- Sends bytes of a file, in its turn among the writes and after what is queued; they do not pass
+-- through the script, and where the stream has no layer not through the process either
+-- (sendfile). Without `len` all from `from` on. Returns when the kernel, or below 64 KiB of it the
+-- queue, has taken all. The file's own position is neither used nor moved.
+--
+-- A file that ends before `len` bytes is a failure (ENODATA): nothing is sent if its size tells that
+-- before. A deadline or cancellation breaks the stream, as it does in `write`. What is not in the
+-- system's cache is read from the disk while everything waits, at most 256 KiB at a time.
+---@param file string|neap.file|file*|userdata|integer a path, a file, or a descriptor
+---@param from? integer offset of the first byte; 0
+---@param len? integer bytes; up to the end
+---@param opts? { timeout: number } seconds for all of it; the stream's
+---@return integer|nil sent bytes; or nil, message, code and then their number
+---@return string? message
+---@return string? code ENODATA; EINVAL not a regular file; EISDIR; ENOENT …; as write
+---@return integer? sent
+function methods:send_file(file, from, len, opts)
+  return send_file(self, file, from, len, opts)
+end
+
 return methods

@@ -7,6 +7,7 @@
 int luaopen_neap_fault_core(lua_State *L);
 int luaopen_neap_hub_core(lua_State *L);
 int luaopen_neap_pipe_core(lua_State *L);
+int luaopen_neap_sendfile_core(lua_State *L);
 int luaopen_neap_signal_core(lua_State *L);
 int luaopen_neap_process_core(lua_State *L);
 int luaopen_neap_pair_core(lua_State *L);
@@ -20,6 +21,7 @@ int luaopen_neap_dns_core(lua_State *L);
 int luaopen_neap_descriptor_core(lua_State *L);
 int luaopen_neap_ending_core(lua_State *L);
 int luaopen_neap_event_core(lua_State *L);
+int luaopen_neap_fs_core(lua_State *L);
 int luaopen_neap_group_core(lua_State *L);
 int luaopen_neap_inspect_core(lua_State *L);
 int luaopen_neap_runtime_core(lua_State *L);

@@ -79,6 +79,11 @@ uint64_t np_stream_deadline(lua_State *L, stream *u, int idx);
 /* The same for a table of `timeout` as the last argument, which is removed. */
 uint64_t np_stream_take_options(lua_State *L, stream *u);
 
+/* Writing: whoever comes while somebody writes waits for its turn in u->turns; u->writer has it,
+ * and hands it over when done. */
+bool np_stream_must_queue(const stream *u);
+void np_stream_hand_over(stream *u);
+
 /* Wakes every flusher and whoever else waits for room in the output queue. */
 void np_stream_poke_flushers(stream *u);
 

@@ -13,7 +13,7 @@ void np_stream_poke_flushers(stream *u) {
 }
 
 /* The present writer is done: the next one in the queue is the writer from now on, and is woken. */
-static void hand_over(stream *u) {
+void np_stream_hand_over(stream *u) {
   np_waiter *next = np_waiter_first(&u->turns);
   u->writer = next ? next->task : NULL;
   u->writer_woken = next != NULL;
@@ -25,12 +25,12 @@ static void turn_abort(np_task *t, void *obj) { np_waiter_forget(t, obj); }
 static void write_abort(np_task *t, void *obj) {
   stream *u = obj;
   if (u->s) np_stream_write_abort(u->s, np_task_cause(t));
-  hand_over(u);
+  np_stream_hand_over(u);
 }
 
 static void send_abort(np_task *t, void *obj) {
   (void)t;
-  hand_over(obj);
+  np_stream_hand_over(obj);
 }
 
 static const np_waitkind turn_wait = {"write (another task's turn)", true, turn_abort,
@@ -54,7 +54,7 @@ _Static_assert(sizeof(lua_KContext) >= sizeof(uint64_t), "a deadline fits in a c
 
 /* The end of a call that held the turn. */
 static int written(lua_State *L, stream *u, int r, const char *what) {
-  hand_over(u);
+  np_stream_hand_over(u);
   if (r < 0) return np_stream_failed(L, u, r, what);
   u->streak = 0;
   lua_settop(L, 1);
@@ -96,7 +96,7 @@ static int write_now(lua_State *L, stream *u, lua_KContext by) {
   return queue_pieces(L, u, iov, n, by);
 }
 
-static bool must_queue(const stream *u) { return u->writer || np_node_linked(&u->turns); }
+bool np_stream_must_queue(const stream *u) { return u->writer || np_node_linked(&u->turns); }
 
 static int wait_for_turn(lua_State *L, stream *u, lua_KContext by, lua_KFunction k) {
   if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, u, 0);
@@ -108,7 +108,7 @@ static int k_turn(lua_State *L, int status, lua_KContext by) {
   stream *u = lua_touserdata(L, 1);
   int woken = status == LUA_YIELD ? np_woken(L) : 0;
   if (!u->s || woken) return np_stream_failed(L, u, woken, "write");
-  if (status == LUA_OK && must_queue(u)) return wait_for_turn(L, u, by, k_turn);
+  if (status == LUA_OK && np_stream_must_queue(u)) return wait_for_turn(L, u, by, k_turn);
   return write_now(L, u, by);
 }
 
@@ -162,7 +162,7 @@ int np_f_write(lua_State *L) {
   uint64_t by = lua_istable(L, -1) ? np_stream_take_options(L, u) : NP_BY_DEFAULT;
   int n = check_pieces(L, iov, bufs);
   np_op_begin(L, "write");
-  if (n <= PIECES_MAX && u->s && !must_queue(u) && length(iov, n) < NP_WRITE_DIRECT)
+  if (n <= PIECES_MAX && u->s && !np_stream_must_queue(u) && length(iov, n) < NP_WRITE_DIRECT)
     return queue_pieces(L, u, iov, n, (lua_KContext)by);
   return k_turn(L, LUA_OK, (lua_KContext)by);
 }
@@ -207,7 +207,7 @@ static int gather(lua_State *L, stream *u, int fds[NP_FDS_MAX]) {
   lua_pushvalue(L, 3);
   lua_pushlightuserdata(L, fds);
   if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
-    hand_over(u);
+    np_stream_hand_over(u);
     lua_error(L);
   }
   int n = (int)lua_tointeger(L, -1);
@@ -236,7 +236,7 @@ static int k_send(lua_State *L, int status, lua_KContext by) {
   stream *u = lua_touserdata(L, 1);
   int woken = status == LUA_YIELD ? np_woken(L) : 0;
   if (!u->s || woken) return np_stream_failed(L, u, woken, "send");
-  if (status == LUA_OK && must_queue(u)) return wait_for_turn(L, u, by, k_send);
+  if (status == LUA_OK && np_stream_must_queue(u)) return wait_for_turn(L, u, by, k_send);
   int fds[NP_FDS_MAX], n = gather(L, u, fds);
   if (np_unlikely(!u->s)) return np_stream_failed(L, u, NP_ECLOSED, "send"); /* by a finalizer */
   return send_now(L, u, fds, n, by);
@@ -265,7 +265,7 @@ int np_f_send(lua_State *L) {
   int list[NP_FDS_MAX];
   int n = np_gather_fds(L, 3, 3, list);
   np_op_begin(L, "send");
-  if (n > 0 && u->s && !must_queue(u)) return send_now(L, u, list, n, by);
+  if (n > 0 && u->s && !np_stream_must_queue(u)) return send_now(L, u, list, n, by);
   if (n > 0) return k_send(L, LUA_OK, by);
   lua_settop(L, 2);
   return k_turn(L, LUA_OK, by);

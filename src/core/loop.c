@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "core/loop_impl.h"
+#include "core/fs.h"
 #include "core/process.h"
 #include "core/resolve.h"
 #include "core/signal.h"
@@ -22,8 +23,12 @@ static const np_pollops *choose_poll(const char *name) {
   return !name || strcmp(name, "uv") == 0 ? &np_poll_uv : NULL;
 }
 
-/* The wake-up itself is the event: whoever woke us left word elsewhere. */
-static void on_wake(uv_async_t *a) { np_loop_event_done(np_container(a, np_loop, wake)); }
+/* The wake-up itself is the event: whoever woke us left word elsewhere, or is a thread of fs.c. */
+static void on_wake(uv_async_t *a) {
+  np_loop *l = np_container(a, np_loop, wake);
+  np_fs_answers(l);
+  np_loop_event_done(l);
+}
 
 static int open_uv(np_loop *l) {
   int r = uv_loop_init(&l->uv);
@@ -70,6 +75,7 @@ int np_loop_new(np_loop **out, const char *poll) {
 
 static void destroy(np_loop *l) {
   np_resolve_shutdown(l);
+  np_fs_shutdown(l);
   np_signal_shutdown(l);
   np_tls_shutdown(l);
   free(l->slot[NP_SLOT_POOL]); /* stream_out.c's spare chunk */

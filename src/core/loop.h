@@ -122,6 +122,7 @@ enum {
   NP_SLOT_POOL,
   NP_SLOT_SPLICE,
   NP_SLOT_TLS,
+  NP_SLOT_FS,
   NP_SLOTS
 };
 void **np_loop_slot(np_loop *l, int which);

@@ -62,10 +62,15 @@ void np_splice_give(np_loop *l, np_splice *p) {
 
 static int raw_fd(np_stream *s) { return s->t->ops->raw ? s->t->ops->raw(s->t) : -1; }
 
+int np_splice_raw(np_stream *s) {
+  struct sigaction on_pipe;
+  int fd = raw_fd(s);
+  if (fd < 0 || sigaction(SIGPIPE, NULL, &on_pipe) < 0) return -1;
+  return on_pipe.sa_handler == SIG_DFL ? -1 : fd;
+}
+
 bool np_splice_can(np_stream *from, np_stream *to) {
-  struct sigaction pipe_action;
-  if (raw_fd(from) < 0 || raw_fd(to) < 0) return false;
-  return sigaction(SIGPIPE, NULL, &pipe_action) == 0 && pipe_action.sa_handler != SIG_DFL;
+  return raw_fd(from) >= 0 && np_splice_raw(to) >= 0;
 }
 
 #ifdef __linux__

@@ -24,8 +24,10 @@ typedef struct np_splice {
 int np_splice_enter(np_loop *l);
 void np_splice_leave(np_loop *l);
 
-/* Both are plain descriptors (no layer, no memory, no file) of a kind that the kernel can move
- * between, and SIGPIPE would not end the process: splice(2) knows no MSG_NOSIGNAL. */
+/* The descriptor that the kernel may move bytes to by itself; -1: there is a layer, it is no socket
+ * or pipe, or SIGPIPE would end the process: splice(2) and sendfile(2) know no MSG_NOSIGNAL. */
+int np_splice_raw(np_stream *s);
+/* Both have one. */
 bool np_splice_can(np_stream *from, np_stream *to);
 
 /* An empty pipe; NULL: NP_SPLICE_PIPES are lent, or there is no descriptor or memory for one. */
