@@ -206,8 +206,8 @@ describe("send_file", function()
     end)
     local at = server.address:gsub("^tcp", "http")
     for _, name in ipairs { "f", "sparse" } do
-      local out, err, status = helper.run(("curl -sS %s/%s | sha256sum; sha256sum <%s/%s"):format(at,
-        name, dir, name))
+      local command = ("curl -sS %s/%s | sha256sum; sha256sum <%s/%s"):format(at, name, dir, name)
+      local out, err, status = helper.run(command)
       assert.equal(0, status, err)
       local got, want = out:match "^(%x+)[^\n]*\n(%x+)"
       assert.equal(want, got)

@@ -2,8 +2,8 @@
 -- Definitions for editors: open files and watches, which are C (src/bindings/file.c, watch.c).
 
 --- An open regular file, from neap.fs.open. It behaves like io's, and reads as a stream does: the
---- same formats, limits and codes. It has one position, which all calls share. At the end a read looks
---- again: what was added since is read. Each waiting call takes {timeout = s} last.
+--- same formats, limits and codes. It has one position, which all calls share. At the end a read
+--- looks again: what was added since is read. Each waiting call takes {timeout = s} last.
 ---@class neap.file
 ---@field path string as it was opened
 ---@field fd? integer the descriptor's number; nil: closed
@@ -80,9 +80,9 @@ function file:match(pattern, max, opts) end
 ---@return fun(): any, ...
 function file:messages(codec) end
 
---- Writes at the position (or the end: "a"), all pieces or a failure, and waits until the system has
---- them: nothing is kept back. Several tasks' writes take turns. One that is cancelled may still be
---- written. After a failure the position is behind what was written.
+--- Writes at the position (or the end: "a"), all pieces or a failure, and waits until the system
+--- has them: nothing is kept back. Several tasks' writes take turns. One that is cancelled
+--- may still be written. After a failure the position is behind what was written.
 ---@param ... string|number|neap.timeout
 ---@return neap.file? self
 ---@return string? message
@@ -133,8 +133,8 @@ function file:stat(opts) end
 ---@return string? code EINVAL: before the beginning
 function file:seek(whence, offset, opts) end
 
---- Closes, and waits for what the system says then. Where waiting is impossible it goes on by itself.
---- Idempotent, as is `<close>`.
+--- Closes, and waits for what the system says then. Where waiting is impossible it goes on by
+--- itself. Idempotent, as is `<close>`.
 ---@param opts? neap.timeout
 ---@return true? ok
 ---@return string? message
@@ -146,8 +146,8 @@ function file:close(opts) end
 local watch = {}
 
 --- Waits for the next event: "create", "delete", "modify", "written" (closed after writing),
---- "attrib", "moved_from", "moved_to"; "moved" and "gone" of what is watched itself; "overflow": some
---- were lost.
+--- "attrib", "moved_from", "moved_to"; "moved" and "gone" of what is watched itself; "overflow":
+--- some were lost.
 ---@param opts? neap.timeout
 ---@return string? what nil alone: what was watched is gone
 ---@return string? name in a directory: whose; nil: of what is watched itself. Or the message

@@ -204,9 +204,9 @@ end)
 -- (sendfile). Without `len` all from `from` on. Returns when the kernel, or below 64 KiB of it the
 -- queue, has taken all. The file's own position is neither used nor moved.
 --
--- A file that ends before `len` bytes is a failure (ENODATA): nothing is sent if its size tells that
--- before. A deadline or cancellation breaks the stream, as it does in `write`. What is not in the
--- system's cache is read from the disk while everything waits, at most 256 KiB at a time.
+-- A file that ends before `len` bytes is a failure (ENODATA): nothing is sent if its size tells
+-- that before. A deadline or cancellation breaks the stream, as it does in `write`. What is not in
+-- the system's cache is read from the disk while everything waits, at most 256 KiB at a time.
 ---@param file string|neap.file|file*|userdata|integer a path, a file, or a descriptor
 ---@param from? integer offset of the first byte; 0
 ---@param len? integer bytes; up to the end

@@ -1,37 +1,21 @@
-/* Open files for Lua: a userdata that joins a stream for reading (core/file.h: the same framing as a
- * connection's) and requests for the rest.
+/* Open files for Lua: a userdata that joins a stream for reading (core/file.h: the same framing as
+ * a connection's) and requests for the rest.
  *
  * One position, as io has it: where the next unread byte is. Calls that write, move or ask take
  * turns; whoever reads is alone, as on any stream. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bindings/fs_impl.h"
 #include "bindings/select.h"
-#include "bindings/stream_impl.h"
 #include "core/file.h"
 
-enum { UV_STREAM = 1, UV_PATH, USERVALUES = 2 };
-
-typedef struct fsfile {
-  const np_type *type;
-  np_fsfile *core; /* counted; NULL: closed */
-  stream *in;      /* user value UV_STREAM */
-  bool append;
-  bool busy;     /* a call has the turn */
-  np_node turns; /* np_waiter.node */
-  uint8_t streak;
-} fsfile;
-
-static const np_type file_type;
-
-static fsfile *check(lua_State *L) { return np_check_object(L, 1, &file_type); }
+static fsfile *check(lua_State *L) { return np_check_object(L, 1, &np_file_type); }
 
 void np_file_push_name(lua_State *L, fsfile *f) {
   (void)f;
-  if (lua_getiuservalue(L, 1, UV_PATH) == LUA_TSTRING) return;
+  if (lua_getiuservalue(L, 1, NP_FILE_PATH) == LUA_TSTRING) return;
   lua_pop(L, 1);
   lua_pushliteral(L, "a file");
 }
@@ -50,82 +34,12 @@ void np_file_hand_over(fsfile *f) {
   if (next) np_waiter_poke(next);
 }
 
-/* ---- opening ----------------------------------------------------------- */
-
-static fsfile *push_closed(lua_State *L) {
-  fsfile *f = np_new_object(L, &file_type, sizeof *f, USERVALUES);
-  np_node_init(&f->turns);
-  return f;
-}
-
-/* Whatever else is opened (a FIFO, a terminal, a device) is watched by the loop: a stream. */
-static int push_stream(lua_State *L, fscall *c) {
-  np_fsfile *f = np_fs_take_file(c->r);
-  int fd = f->fd;
-  free(f);
-  int r = np_push_fd_stream(L, fd);
-  return r < 0 ? np_fail(L, r, "open %s", c->r->path) : 1;
-}
-
-static int push_file(lua_State *L, fscall *c) {
-  if (!S_ISREG(c->r->st.st_mode) && !S_ISBLK(c->r->st.st_mode)) return push_stream(L, c);
-  fsfile *f = push_closed(L);
-  lua_pushstring(L, c->r->path);
-  lua_setiuservalue(L, -2, UV_PATH);
-  np_transport *t;
-  int r = np_file_transport(np_loop_of(L), c->r->file, &t);
-  if (r == 0) r = np_push_transport_stream(L, t);
-  if (r < 0) return np_fail(L, r, "open %s", c->r->path);
-  f->in = lua_touserdata(L, -1);
-  lua_setiuservalue(L, -2, UV_STREAM);
-  f->core = np_fs_take_file(c->r);
-  f->append = c->r->flags & O_APPEND;
-  return 1;
-}
-
-/* io's modes, and "x": the file must not exist. -1: none of them. */
-static int mode_flags(const char *mode) {
-  int flags = *mode == 'r'   ? 0
-              : *mode == 'w' ? O_CREAT | O_TRUNC
-              : *mode == 'a' ? O_CREAT | O_APPEND
-                             : -1;
-  if (flags < 0) return -1;
-  bool both = false, binary = false, fresh = false;
-  for (const char *p = mode + 1; *p; p++) {
-    bool *flag = *p == '+' ? &both : *p == 'b' ? &binary : *p == 'x' ? &fresh : NULL;
-    if (!flag || *flag || (flag == &fresh && *mode == 'r')) return -1;
-    *flag = true;
-  }
-  return flags | (both ? O_RDWR : *mode == 'r' ? O_RDONLY : O_WRONLY) | (fresh ? O_EXCL : 0);
-}
-
-static const char *const open_options[] = {"timeout", "mode", NULL};
-
-/* open(path[, mode = "r"[, {mode = 0666, timeout = s}]]) */
-int np_fs_open(lua_State *L) {
-  const char *path = np_check_path(L, 1);
-  int opt = lua_istable(L, 2) ? 2 : 3;
-  const char *mode = opt == 2 ? "r" : luaL_optstring(L, 2, "r");
-  int flags = mode_flags(mode);
-  luaL_argcheck(L, flags >= 0, 2, "invalid mode (r, w or a, then +, b, x)");
-  np_check_options(L, opt, open_options);
-  int permissions = (int)np_opt_integer(L, opt, "mode", 0666, 0, 07777);
-  uint64_t by = np_deadline_opt(L, opt, -1);
-  np_fsreq *r = np_fs_new(NP_FS_OPEN, path, NULL);
-  fscall *c = np_fs_push_call(L, r, "open");
-  r->flags = flags;
-  r->mode = permissions;
-  c->by_ns = by;
-  c->push = push_file;
-  return np_fs_call(L, c);
-}
-
 /* ---- reading: the stream's own methods ---------------------------------- */
 
 static int delegate(lua_State *L, lua_CFunction method) {
   fsfile *f = check(L);
   if (f->in->s && !f->in->reader) np_file_again(f->in->s);
-  lua_getiuservalue(L, 1, UV_STREAM);
+  lua_getiuservalue(L, 1, NP_FILE_STREAM);
   lua_replace(L, 1);
   return method(L);
 }
@@ -288,7 +202,7 @@ static int f_seek(lua_State *L) {
 /* ---- ending ------------------------------------------------------------ */
 
 static void close_input(lua_State *L) {
-  if (lua_getiuservalue(L, 1, UV_STREAM) == LUA_TUSERDATA) {
+  if (lua_getiuservalue(L, 1, NP_FILE_STREAM) == LUA_TUSERDATA) {
     lua_getfield(L, -1, "close");
     lua_insert(L, -2);
     lua_call(L, 1, 0);
@@ -303,8 +217,8 @@ static int push_closed_file(lua_State *L, fscall *c) {
   return 1;
 }
 
-/* close([{timeout = s}]) -> true, or what the system said at the end (ENOSPC, EIO ...). Waits; where
- * that is impossible the rest goes on by itself. Idempotent; the same for <close>. */
+/* close([{timeout = s}]) -> true, or what the system said at the end (ENOSPC, EIO ...). Waits;
+ * where that is impossible the rest goes on by itself. Idempotent; the same for <close>. */
 static int f_close(lua_State *L) {
   fsfile *f = check(L);
   np_fsfile *core = f->core;
@@ -322,7 +236,7 @@ static int f_close(lua_State *L) {
   }
   r->file = core;
   fscall *c = np_fs_push_call(L, r, "close");
-  lua_getiuservalue(L, 1, UV_PATH);
+  lua_getiuservalue(L, 1, NP_FILE_PATH);
   lua_setiuservalue(L, -2, 1);
   c->by_ns = by;
   c->push = push_closed_file;
@@ -335,8 +249,8 @@ static int f_block_end(lua_State *L) {
   return f_close(L);
 }
 
-/* The stream may outlive it, in the hands of a task that reads; it has its own count, and warns when
- * it is collected open. */
+/* The stream may outlive it, in the hands of a task that reads; it has its own count, and warns
+ * when it is collected open. */
 static int f_gc(lua_State *L) {
   fsfile *f = lua_touserdata(L, 1);
   if (f->core) np_fsfile_unref(f->core);
@@ -358,12 +272,12 @@ static int f_index(lua_State *L) {
   fsfile *f = check(L);
   const char *k = lua_tostring(L, 2);
   if (!k) return 0;
-  if (strcmp(k, "path") == 0) return lua_getiuservalue(L, 1, UV_PATH), 1;
+  if (strcmp(k, "path") == 0) return lua_getiuservalue(L, 1, NP_FILE_PATH), 1;
   if (strcmp(k, "closed") == 0) return lua_pushboolean(L, !f->core), 1;
   if (!f->core) return 0;
   if (strcmp(k, "fd") == 0) return lua_pushinteger(L, f->core->fd), 1;
   if (!is_streams(k)) return 0;
-  lua_getiuservalue(L, 1, UV_STREAM);
+  lua_getiuservalue(L, 1, NP_FILE_STREAM);
   lua_getfield(L, -1, k);
   return 1;
 }
@@ -373,7 +287,7 @@ static int f_newindex(lua_State *L) {
   const char *k = luaL_checkstring(L, 2);
   if (!is_streams(k) || strcmp(k, "unread_bytes") == 0)
     return luaL_error(L, "a file has no field '%s' to set (timeout, line_max, read_max)", k);
-  lua_getiuservalue(L, 1, UV_STREAM);
+  lua_getiuservalue(L, 1, NP_FILE_STREAM);
   lua_insert(L, 2);
   lua_settable(L, 2);
   return 0;
@@ -381,7 +295,7 @@ static int f_newindex(lua_State *L) {
 
 static int f_tostring(lua_State *L) {
   fsfile *f = check(L);
-  lua_getiuservalue(L, 1, UV_PATH);
+  lua_getiuservalue(L, 1, NP_FILE_PATH);
   if (f->core)
     lua_pushfstring(L, "neap.file{%s fd %d at %I}", lua_tostring(L, -1), f->core->fd,
                     (LUAI_UACINT)(f->in->s ? np_file_position(f->in->s) : 0));
@@ -393,11 +307,11 @@ static int f_tostring(lua_State *L) {
 static int f_input(lua_State *L) {
   fsfile *f = check(L);
   if (f->core && f->in->s && !f->in->reader) np_file_again(f->in->s);
-  lua_getiuservalue(L, 1, UV_STREAM);
+  lua_getiuservalue(L, 1, NP_FILE_STREAM);
   return 1;
 }
 
-static const np_type file_type = {
+const np_type np_file_type = {
   .name = "neap.file",
   .methods = (const luaL_Reg[]){{"read", f_read},
                                 {"lines", f_lines},
@@ -424,11 +338,11 @@ static const np_type file_type = {
 };
 
 void np_fs_types(lua_State *L) {
-  np_type_init(L, &file_type);
+  np_type_init(L, &np_file_type);
   np_type_init(L, &np_watch_type);
   lua_pushcfunction(L, f_input);
   lua_setfield(L, -2, "input");
-  np_push_metatable(L, &file_type);
+  np_push_metatable(L, &np_file_type);
   lua_getfield(L, -1, "__index");
   lua_getupvalue(L, -1, 1);
   lua_setfield(L, -4, "methods"); /* for methods written in Lua: stdlib/fs */

@@ -1,7 +1,7 @@
 /* neap.fs.core: calls on paths, each one request to the threads of core/fs.h and one wait.
  *
- * What they take and give is rows in a table. A call that is cancelled leaves its request to itself:
- * what was begun may still happen. */
+ * What they take and give is rows in a table. A call that is cancelled leaves its request to
+ * itself: what was begun may still happen. */
 #include "bindings/fs_impl.h"
 
 #include <fcntl.h>
