@@ -67,12 +67,13 @@ end
 
 first = pipes()
 
--- Fills the way to a server that does not read, until bytes lie in a lent pipe.
-local function stall(client, server)
+-- Fills the way through b to a server that does not read, until bytes lie in a lent pipe; or, if
+-- what was moved last was little, in b's queue.
+local function stall(client, server, b)
   local before = pipes()
   local writer = send(client, 1, 4 * MANY)
   expect(server, 1, MANY)
-  assert(helper.wait_until(function() return pipes() > before end), "nothing lies in a pipe")
+  assert(helper.wait_until(function() return pipes() > before or b.unsent_bytes > 0 end))
   neap.sleep(0.02)
   return writer
 end
@@ -122,7 +123,7 @@ for name, make in pairs { tcp = tcp, unix = unix } do
 
     it("loses nothing at a deadline: what lies in the pipe goes on", function()
       local client, server, task, a, b = between(make, { timeout = helper.hard and 1.5 or 0.3 })
-      local writer = stall(client, server)
+      local writer = stall(client, server, b)
       local r = result(task)
       assert.equal("ETIMEDOUT", r[3])
       assert.equal(0, pipes())
@@ -141,7 +142,7 @@ for name, make in pairs { tcp = tcp, unix = unix } do
 
     it("sends what lies in the pipe when one of the two is closed", function()
       local client, server, task, a, b = between(make)
-      stall(client, server)
+      stall(client, server, b)
       b:close()
       local r = result(task)
       assert.equal("ECANCELED", r[3])
@@ -153,7 +154,7 @@ for name, make in pairs { tcp = tcp, unix = unix } do
 
     it("gives the streams back when its task is cancelled", function()
       local client, server, task, a, b = between(make)
-      stall(client, server)
+      stall(client, server, b)
       task:cancel()
       assert.is_false((task:join()))
       assert.equal(0, pipes())
@@ -168,14 +169,14 @@ for name, make in pairs { tcp = tcp, unix = unix } do
     end)
 
     it("ends with the failure of the receiver, and of the sender after its bytes", function()
-      local client, server, task = between(make)
-      stall(client, server)
+      local client, server, task, _, b = between(make)
+      stall(client, server, b)
       server:abort()
       local r = result(task)
       assert.is_true(r[3] == "ECONNRESET" or r[3] == "EPIPE", r[3])
       assert.equal(0, pipes())
       local c2, s2, second, _, d = between(make)
-      stall(c2, s2)
+      stall(c2, s2, d)
       c2:abort()
       local got = neap.spawn(function()
         repeat until not s2:recv()
@@ -217,7 +218,8 @@ describe("splice", function()
       end)
     end
     neap.sleep(0.1 * helper.slow)
-    assert.is_true(pipes() <= 2 * 64, pipes() .. " ends of pipes")
+    local held = pipes()
+    assert.is_true(held > 0 and held <= 2 * 64, held .. " ends of pipes")
     for i = 1, n do
       expect(ends[i][2], 1, 24, true)
       ends[i][2]:close()

@@ -80,8 +80,9 @@ static int pass_end(way *w) {
   return r < 0 ? r : 1;
 }
 
-/* Whether the next piece is to be spliced, after a read of n bytes. */
+/* Whether to splice from now on, after a piece of n bytes; what is unread is copied first. */
 static void consider(way *w, size_t n) {
+  if (w->splices) return;
   if (n >= FULL_READ) w->full++;
   else if (w->full > 0) w->full = 0;
   w->splices = w->can_splice && w->full >= FULL;
@@ -103,7 +104,7 @@ static int copy(way *w) {
   if (r < 0) return r;
   w->bytes += w->cond.len;
   np_stream_consume(w->from, w->cond.take);
-  consider(w, np_stream_in(w->from) > 0 ? 0 : w->cond.len);
+  consider(w, w->cond.len);
   w->cond = piece;
   return 1;
 }
@@ -147,7 +148,7 @@ static int move(way *w) {
 static int pump(way *w) {
   int r = 1;
   for (int i = 0; i < SLICE && r == 1 && w->state == FLOWING; i++)
-    r = w->splices ? move(w) : copy(w);
+    r = w->splices && np_stream_in(w->from) == 0 ? move(w) : copy(w);
   if (r < 0) return r;
   if (w->lent && w->lent->len > 0) return 0;
   give_back(w);
