@@ -181,9 +181,9 @@ int np_fs_start(np_loop *l, np_fsreq *r, np_fs_fn *fn, void *owner) {
   r->pool = g;
   r->fn = fn;
   r->owner = owner;
-  r->wanted = fn != NULL;
+  bool wanted = r->wanted = fn != NULL; /* an unwanted one may be gone once the lock is open */
   pthread_mutex_lock(&g->lock);
-  r->abandoned = !r->wanted;
+  r->abandoned = !wanted;
   np_node_append(&g->queue, &r->node);
   g->nqueue++;
   int code = man(g);
@@ -193,7 +193,7 @@ int np_fs_start(np_loop *l, np_fsreq *r, np_fs_fn *fn, void *owner) {
   }
   pthread_mutex_unlock(&g->lock);
   if (code < 0) dispose(r);
-  else if (r->wanted) np_object_init(&r->obj, l, &request_type);
+  else if (wanted) np_object_init(&r->obj, l, &request_type);
   return code;
 }
 
