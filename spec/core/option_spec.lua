@@ -84,6 +84,8 @@ describe("socket options", function()
     { udp4, "freebind", true }, { udp6, "freebind", true },
     { udp4, "reuseaddr", true }, { udp4, "reuseport", true },
     { udp4, "priority", 3 },
+    { tcp4, "defer_accept", 3 }, { tcp4, "defer_accept", 0 }, -- retries after 1, 3, 7 … seconds
+    { tcp4, "mss", 1000 }, { tcp4, "quickack", false },
     { unix, "send_buffer", 20000, 40000 },
   }
   for _, case in ipairs(cases) do
@@ -95,6 +97,34 @@ describe("socket options", function()
       assert.equal(want, (socket:option(name)))
     end)
   end
+
+  it("that count from the beginning are given there", function()
+    local net = require "neap.net"
+    local l <close> = assert(net.listen("tcp://[::1]:0", { v6only = true, reuseaddr = false }))
+    assert.is_true(l:option "v6only")
+    assert.is_false(l:option "reuseaddr")
+    for _, wanted in ipairs { true, false } do
+      local c <close> = assert(net.connect(l.address, { fastopen_connect = wanted, timeout = 5 }))
+      assert.equal(wanted, c:option "fastopen_connect")
+    end
+  end)
+
+  it("that need privilege are set, or EPERM says so", function()
+    local socket <close> = udp4()
+    local ok, _, code = socket:option("mark", 7)
+    assert.equal(ok and "7" or "EPERM", code or tostring(socket:option "mark"))
+    local raw <close>, _, refused = dgram.datagram("raw:47", { hdrincl = true })
+    assert.equal(raw and "true" or "EPERM", refused or tostring(raw:option "hdrincl"))
+  end)
+
+  it("have each a case of setting and reading", function()
+    local set = { bindtodevice = true, v6only = true, fastopen_connect = true, mark = true,
+      hdrincl = true } -- in the tests around
+    for _, case in ipairs(cases) do set[case[2]] = true end
+    for _, row in ipairs(rows) do
+      assert.is_true(set[row.name] or row.readonly or false, row.name)
+    end
+  end)
 
   it("bind to a device, and to any again", function()
     local socket <close> = udp4()
