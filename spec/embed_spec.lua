@@ -108,6 +108,45 @@ int main(void) {
 }
 ]]
 
+-- Coroutines nested near Lua's limit wait; then the host steps from deeper in its own calls, and
+-- the middle of the nest cannot be entered again.
+local deeper = [[
+#include <lauxlib.h>
+#include <lualib.h>
+#include "neap.h"
+
+static np_runtime *rt;
+static int step(lua_State *L) {
+  lua_pushboolean(L, np_step(rt, 0));
+  return 1;
+}
+
+int main(void) {
+  lua_State *L = luaL_newstate();
+  luaL_openlibs(L);
+  rt = np_new(&(np_config){.L = L});
+  np_dostring(rt,
+    "local neap = require 'neap'\n"
+    "local outer, inner = {}, {}\n"
+    "local function nest(d) if d == 0 then neap.sleep(0.001) return 'in' end\n"
+    "  local co = coroutine.create(nest)\n"
+    "  outer[#outer + 1] = co\n"
+    "  return select(2, assert(coroutine.resume(co, d - 1))) end\n"
+    "local ok, why = pcall(nest, 185)\n"
+    "print(ok, why:match 'C stack overflow')\n"
+    "for _, co in ipairs(outer) do pcall(coroutine.resume, co) pcall(coroutine.close, co) end\n"
+    "neap.sleep(0)\n"
+    "outer = {} print(nest(3))");
+  lua_register(L, "step", step);
+  if (luaL_dostring(L, "step() local function deep(n)\n"
+                       "  if n == 0 then return step() end return select(2, pcall(deep, n - 1)) end\n"
+                       "while deep(30) do end") != 0) return 1;
+  np_free(rt);
+  lua_close(L);
+  return 0;
+}
+]]
+
 local objects_left = [[
 #include <lauxlib.h>
 #include <lualib.h>
@@ -181,6 +220,13 @@ describe("a host program", function()
       "-1", [=[[string "this is not Lua"]:1: syntax error near 'is']=],
       "0", "1\ttwo", "0 woken 1", "cancelled 0", "false\n",
     }, split(out))
+    assert.equal(0, status)
+  end)
+
+  it("steps from deeper in its calls than nested coroutines can be entered again", function()
+    local out, err, status = helper.run((build(deeper)))
+    assert.equal("", err)
+    assert.equal("false\tC stack overflow\nin\n", out)
     assert.equal(0, status)
   end)
 

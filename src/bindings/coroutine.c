@@ -40,8 +40,9 @@ static np_task *enter(lua_State *L, lua_State *co) {
 }
 
 static void leave(lua_State *L, np_task *t, lua_State *co) {
-  if (!t) return;
-  /* Those inside one that cannot be entered again (C stack overflow) leave with it. */
+  if (!t || !on_chain(co)) return; /* it left with others already: */
+  /* Those inside one that cannot be entered again leave with it: C stack overflow, when a host
+   * steps the runtime from deeper in its own calls than when they were entered. */
   while (t->depth > 0 && t->chain[t->depth - 1] != co)
     *(np_task **)lua_getextraspace(t->chain[--t->depth]) = NULL;
   np_assert(t->depth > 0);
@@ -107,6 +108,10 @@ static int start(lua_State *L, lua_State *co, int narg) {
 }
 
 static int go_on(lua_State *L, lua_State *co) {
+  if (np_unlikely(!on_chain(co))) { /* see leave */
+    lua_pushliteral(L, "a wait inside was lost to a C stack overflow");
+    return -1;
+  }
   np_runtime *rt = np_task_of(L)->rt;
   rt->hot = co;
   if (np_unlikely(rt->watch.L != NULL)) np_watchdog_follow(rt, co);
