@@ -1,6 +1,7 @@
 -- Streams beyond the conformance suite: grammars, codecs in Lua, standard streams, leaks,
 -- lingering, descriptors at odds.
 
+local codec = require "neap.codec"
 local helper = require "spec.support.helper"
 local lpeg = require "lpeg"
 local net = require "neap.net"
@@ -124,6 +125,68 @@ describe("a codec written in Lua", function()
     assert.has_error(function() a:messages {} end)
     assert.has_error(function() a:messages() end)
     assert.has_error(function() a:send_message({}, "x") end)
+  end)
+end)
+
+describe("a codec in Lua", function()
+  -- Counts how often it is asked.
+  local function counted(c)
+    local self = { asked = 0, seen = 0 }
+    function self:decode(bytes, ...)
+      self.asked, self.seen = self.asked + 1, self.seen + #bytes
+      return c:decode(bytes, ...)
+    end
+    return self
+  end
+
+  local function feed(text, step)
+    local a, b = pair()
+    neap.spawn(function()
+      for i = 1, #text, step do a:write(text:sub(i, i + step - 1)):flush() end
+      a:shutdown()
+    end)
+    return b
+  end
+
+  it("is asked again when what it lacks has come", function()
+    local size = helper.hard and 4096 or 256 << 10
+    local c = counted(codec.sequence { codec.record(">I1I4", { "kind", "size" }),
+      function(h) return h.size end })
+    local text = string.pack(">I1s4", 7, ("x"):rep(size))
+    local m = feed(text, 64):read_message(c)
+    assert.equal(size, #m[2])
+    assert.truthy(c.asked <= 3, c.asked .. " times")
+  end)
+
+  it("is asked boundedly often when it does not say", function()
+    local size = helper.hard and 4096 or 64 << 10
+    local c = counted(codec.new { decode = function(_, bytes, pos)
+      local at = bytes:find("\n", pos, true)
+      if not at then return nil, "more" end
+      return bytes:sub(pos, at - 1), at + 1
+    end })
+    assert.equal(size, #feed(("x"):rep(size) .. "\n", 64):read_message(c))
+    assert.truthy(c.asked < 300, c.asked .. " times")
+    -- all is here already: the window doubles
+    local b = feed(("y"):rep(size) .. "\n", size + 1)
+    b:peek(size + 1)
+    c.asked = 0
+    assert.equal(size, #b:read_message(c))
+    assert.truthy(c.asked < 20, c.asked .. " times")
+  end)
+
+  it("is not shown all that is here for each of many small messages", function()
+    local count = helper.hard and 50 or 1000
+    local c = counted(codec.choice { h = codec.line() })
+    local b = feed(("hello\n"):rep(count), 6 * count)
+    b:peek(6 * count)
+    local n = 0
+    for _, line in b:messages(c) do
+      assert(line == "hello")
+      n = n + 1
+    end
+    assert.equal(count, n)
+    assert.truthy(c.seen <= count * 1100, c.seen .. " bytes")
   end)
 end)
 

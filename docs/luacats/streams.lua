@@ -90,11 +90,12 @@ function stream:unpack(format, opts) end
 
 --- Bytes without taking them.
 ---@param n? integer|neap.timeout waits for so many, fewer at the end; none: all that is here
+---@param max? integer gives so many where they are here (n)
 ---@param opts? neap.timeout
 ---@return string? bytes nil alone at the end
 ---@return string? message
 ---@return string? code as read
-function stream:peek(n, opts) end
+function stream:peek(n, max, opts) end
 
 --- Puts bytes in front of the unread ones. Raises past read_max.
 ---@param bytes string

@@ -12,6 +12,8 @@ local methods = require("neap.stream.core").methods
 
 -- Up to this many bytes an attempt costs less than the event that brings them.
 local TRY_ALWAYS = 4096
+-- What a codec looks at first: a small message does not cost a copy of all that is here.
+local WINDOW = 1024
 -- Silence before the next attempt, per byte: 64 KiB wait 4 ms, so attempts take a small part of
 -- the time.
 local PAUSE_S = 6e-8
@@ -25,16 +27,22 @@ local function fail(self, what, text, code) return nil, ("%s %s: %s"):format(wha
 
 -- Calls attempt(bytes, at_end) until it gives something or the bytes are at an end; attempt
 -- returns true and how many bytes it took, then its results; false and how many more are needed at
--- least (1).
-local function attempts(self, what, max, opts, attempt)
+-- least (1). It gets all that is here, or, in `pieces`, a window that grows while it lacks bytes.
+local function attempts(self, what, max, opts, attempt, pieces)
   local limit = opts and opts.timeout or self.timeout
   local now = require("neap").now
   local by = limit and now() + limit
   local function left() return by and math.max(0, by - now()) end
-  local need, ended = 1, false
+  local need, ended, window = 1, false, WINDOW
   while true do
-    local bytes, message, code = self:peek(math.min(need, max), { timeout = left() })
-    if bytes then bytes = self:peek() end -- all that is here
+    local least, bytes, message, code = math.min(need, max), nil, nil, nil
+    if pieces then
+      local most = math.max(least, math.min(window, max))
+      bytes, message, code = self:peek(least, most, { timeout = left() })
+    else
+      bytes, message, code = self:peek(least, { timeout = left() })
+      if bytes then bytes = self:peek() end
+    end
     if not bytes and code then return nil, message, code end
     bytes = bytes or ""
     if #bytes < need and need <= max then ended = true end -- peek gives fewer only at the end
@@ -51,7 +59,7 @@ local function attempts(self, what, max, opts, attempt)
       if #bytes == 0 then return nil end
       return fail(self, what, "the end came inside it", "EPIPE")
     end
-    need = #bytes + lack
+    need, window = #bytes + lack, math.max(WINDOW, 2 * #bytes)
     if #bytes > TRY_ALWAYS and lack < #bytes then
       local pause = math.min(#bytes * PAUSE_S, left() or math.huge)
       local twice = math.min(2 * #bytes, max)
@@ -97,7 +105,7 @@ local function decoded(self, codec, opts)
       return nil, r[2], r[3]
     end
     return true, r[r.n] - 1, table.unpack(r, 1, r.n - 1)
-  end)
+  end, true)
 end
 
 local function check_codec(codec, what, f)

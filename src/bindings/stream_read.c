@@ -82,8 +82,8 @@ static int push_frames(lua_State *L, stream *u, np_cond *conds, int n, const cha
   held h = hold(u);
   for (int i = 0; i < n; i++) {
     if (n > 1) luaL_checkstack(L, 4, "too many values");
-    if (conds[i].kind == NP_COND_PEEK && conds[i].need > 0)
-      conds[i].len = np_min(conds[i].len, conds[i].need);
+    if (conds[i].kind == NP_COND_PEEK && conds[i].delim_len > 0)
+      conds[i].len = np_min(conds[i].len, conds[i].delim_len);
     if (np_unlikely(i > 0 && moved(&h.bytes))) return read_again(L, top, ctx);
     int k = np_push_frame(L, &conds[i], data + conds[i].off, &h.bytes);
     if (np_unlikely(k == -EAGAIN)) return read_again(L, top, ctx);
@@ -375,14 +375,15 @@ int np_f_unpack(lua_State *L) {
   return start_read(L, u, 1, 0);
 }
 
-/* peek([n][, opts]): the next n bytes, fewer at the end, without taking them; without n all that is
- * here, at least one. */
+/* peek([n [, max]][, opts]): the next n bytes, fewer at the end, without taking them, and what else
+ * is here up to max (n); without n all that is here, at least one. */
 int np_f_peek(lua_State *L) {
   stream *u = reader(L, "peek");
   u->read_by_ns = np_stream_take_options(L, u);
-  size_t n = check_count(L, 2, 0);
+  size_t n = check_count(L, 2, 0), most = check_count(L, 3, (lua_Integer)n);
+  luaL_argcheck(L, most >= n, 3, "fewer bytes than are waited for");
   lua_settop(L, 1);
-  u->cond = (np_cond){.kind = NP_COND_PEEK, .need = n, .max = u->read_max};
+  u->cond = (np_cond){.kind = NP_COND_PEEK, .need = n, .delim_len = most, .max = u->read_max};
   return start_read(L, u, 1, 0);
 }
 

@@ -64,8 +64,8 @@ typedef struct np_cond {
   size_t max;        /* past it the answer is -EMSGSIZE and the bytes stay; delimiters do not
                             count; ANY has none */
   const char *delim; /* DELIM: not empty; the caller keeps it alive */
-  size_t delim_len;
-  union {                     /* the caller keeps it alive */
+  size_t delim_len;  /* of PEEK: how many bytes its owner gives at most, 0: all */
+  union {            /* the caller keeps it alive */
     const np_packitem *items; /* PACK */
     const np_head *head;      /* HEADED */
   };
