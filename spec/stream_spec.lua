@@ -131,12 +131,10 @@ end)
 describe("a codec in Lua", function()
   -- Counts how often it is asked.
   local function counted(c)
-    local self = { asked = 0, seen = 0 }
-    function self:decode(bytes, ...)
+    return { asked = 0, seen = 0, decode = function(self, bytes, ...)
       self.asked, self.seen = self.asked + 1, self.seen + #bytes
       return c:decode(bytes, ...)
-    end
-    return self
+    end }
   end
 
   local function feed(text, step)
