@@ -35,7 +35,8 @@ local function attempts(self, what, max, opts, attempt, pieces)
   local function left() return by and math.max(0, by - now()) end
   local need, ended, window = 1, false, WINDOW
   while true do
-    local least, bytes, message, code = math.min(need, max), nil, nil, nil
+    local least = math.min(need, max)
+    local bytes, message, code
     if pieces then
       local most = math.max(least, math.min(window, max))
       bytes, message, code = self:peek(least, most, { timeout = left() })

@@ -380,8 +380,7 @@ int np_f_unpack(lua_State *L) {
 int np_f_peek(lua_State *L) {
   stream *u = reader(L, "peek");
   u->read_by_ns = np_stream_take_options(L, u);
-  size_t n = check_count(L, 2, 0), most = check_count(L, 3, (lua_Integer)n);
-  luaL_argcheck(L, most >= n, 3, "fewer bytes than are waited for");
+  size_t n = check_count(L, 2, 0), most = np_max(n, check_count(L, 3, 0));
   lua_settop(L, 1);
   u->cond = (np_cond){.kind = NP_COND_PEEK, .need = n, .delim_len = most, .max = u->read_max};
   return start_read(L, u, 1, 0);
