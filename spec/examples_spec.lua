@@ -121,6 +121,40 @@ describe("the example", function()
     free_of_errors(s)
   end)
 
+  it("file_server sends nc what it asks for, and nothing outside", function()
+    local dir = helper.tmpdir()
+    os.execute(("mkdir %s/d %s/d/sub; ln -s /etc/hosts %s/d/link"):format(dir, dir, dir))
+    helper.write_file(dir .. "/secret", "secret")
+    helper.write_file(dir .. "/d/one", "first file\n")
+    os.execute(("head -c %d /dev/urandom >%s/d/sub/big"):format(helper.hard and 5000 or 1 << 20, dir))
+    local s = serve("file_server", "127.0.0.1:0 " .. dir .. "/d")
+    local nc = ("nc -N %s %s"):format(s.host, s.port)
+    local out = run("printf 'one\\nnone\\n../secret\\nlink\\nsub\\none\\r\\n' | " .. nc)
+    assert.equal("11\nfirst file\nerror no such file or directory\nerror not below the directory\n"
+      .. "error not below the directory\nerror illegal operation on a directory\n11\nfirst file\n",
+      out)
+    local sums = run(("echo sub/big | %s | tail -n +2 | sha256sum; sha256sum <%s/d/sub/big"):format(nc,
+      dir))
+    local got, want = sums:match "^(%x+)[^\n]*\n(%x+)"
+    assert.equal(want, got)
+    free_of_errors(s)
+  end)
+
+  it("watch prints what is added to a file, also to its successor", function()
+    local log = helper.tmpdir() .. "/log"
+    helper.write_file(log, "old\n")
+    local p = start("watch", log)
+    p:expect "watching"
+    os.execute("echo one >>" .. log)
+    p:expect "one\n"
+    os.execute(("echo two >>%s; mv %s %s.1; echo three >%s"):format(log, log, log, log))
+    p:expect "three\n"
+    os.execute("echo four >>" .. log)
+    p:expect "four\n"
+    assert.equal(("watching %s\none\ntwo\nthree\nfour\n"):format(log), p:out())
+    assert.equal("", p:err())
+  end)
+
   it("tls_proxy ends TLS in front of a plain server, and reloads its certificate", function()
     local dir = helper.tmpdir()
     local function use(name)
