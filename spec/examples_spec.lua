@@ -126,15 +126,16 @@ describe("the example", function()
     os.execute(("mkdir %s/d %s/d/sub; ln -s /etc/hosts %s/d/link"):format(dir, dir, dir))
     helper.write_file(dir .. "/secret", "secret")
     helper.write_file(dir .. "/d/one", "first file\n")
-    os.execute(("head -c %d /dev/urandom >%s/d/sub/big"):format(helper.hard and 5000 or 1 << 20, dir))
+    local size = helper.hard and 5000 or 1 << 20
+    os.execute(("head -c %d /dev/urandom >%s/d/sub/big"):format(size, dir))
     local s = serve("file_server", "127.0.0.1:0 " .. dir .. "/d")
     local nc = ("nc -N %s %s"):format(s.host, s.port)
     local out = run("printf 'one\\nnone\\n../secret\\nlink\\nsub\\none\\r\\n' | " .. nc)
     assert.equal("11\nfirst file\nerror no such file or directory\nerror not below the directory\n"
       .. "error not below the directory\nerror illegal operation on a directory\n11\nfirst file\n",
       out)
-    local sums = run(("echo sub/big | %s | tail -n +2 | sha256sum; sha256sum <%s/d/sub/big"):format(nc,
-      dir))
+    local command = "echo sub/big | %s | tail -n +2 | sha256sum; sha256sum <%s/d/sub/big"
+    local sums = run(command:format(nc, dir))
     local got, want = sums:match "^(%x+)[^\n]*\n(%x+)"
     assert.equal(want, got)
     free_of_errors(s)

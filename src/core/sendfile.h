@@ -7,10 +7,14 @@
 
 #include "core/stream.h"
 
+#ifdef NP_HARD
+enum { NP_FILE_PIECE = 100, NP_FILE_SLICE = 1000 };
+#else
 enum {
   NP_FILE_PIECE = 256 << 10, /* one sendfile */
   NP_FILE_SLICE = 1 << 20,   /* then others have their turn: see np_stream_breathe */
 };
+#endif
 
 /* Sends at most n bytes of the file fd from *at on, after what is queued: their number (*at is
  * moved), 0 at the end of the file, -EAGAIN: wait for NP_STREAM_WRITE. A failure is the stream's
