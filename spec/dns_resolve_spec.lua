@@ -426,6 +426,32 @@ describe("names for connecting, by c-ares", function()
     assert.truthy(net.resolve("localhost", { resolver = "system" }))
   end)
 
+  it("are looked up any number at once", function()
+    local waiting, most = 0, 0
+    local s <close> = dns.serve("127.0.0.1:0", { tasks = 200 }, function(q)
+      waiting = waiting + 1
+      most = math.max(most, waiting)
+      neap.sleep(0.2)
+      waiting = waiting - 1
+      local reply = dns.reply(q)
+      local name = q.questions[1].name
+      reply.answers = { { name = name, type = "A", address = "10.0.0." .. name:match "%d+" } }
+      return reply
+    end)
+    local r <close> = assert(dns.resolver(by(s, { timeout = 10 * helper.slow })))
+    local count, right = helper.hard and 20 or 100, 0
+    neap.group(function(g)
+      for i = 1, count do
+        g:spawn(function()
+          local list = assert(net.resolve("h" .. i, { resolver = r, family = "inet" }))
+          if list[1] == "10.0.0." .. i then right = right + 1 end
+        end)
+      end
+    end)
+    assert.equal(count, right)
+    assert.truthy(most > 8 and most > count / 2, most .. " at once")
+  end)
+
   it("are cancelled and time out", function()
     local silent = server(function() end)
     local r <close> = assert(dns.resolver(by(silent.address)))
