@@ -296,6 +296,12 @@ local causes = {
     EAI_FAIL = named [[return net.resolve "never"]],
     ETIMEDOUT = named [[return net.resolve("slow", { timeout = 0.01 })]],
   },
+  ["neap.net.inherited"] = {
+    ENOENT = function() return net.inherited() end,
+    EINVAL = function()
+      return child("export LISTEN_PID=$$ LISTEN_FDS=x; exec NEAP", "return net.inherited()")
+    end,
+  },
   ["neap.net.listen"] = {
     EADDRINUSE = function()
       return net.listen(closing(assert(net.listen "tcp://127.0.0.1:0")).address)

@@ -178,6 +178,77 @@ describe("a systemd: address", function()
   end)
 end)
 
+describe("net.inherited", function()
+  it("gives what was passed, of whatever kind, once and by name", function()
+    local l <close> = assert(net.listen "127.0.0.1:0")
+    local udp <close> = assert(net.datagram "udp://127.0.0.1:0")
+    local path = helper.write_file(helper.tmpdir() .. "/f", "a file\n")
+    local f = assert(io.open(path))
+    helper.after(function() f:close() end)
+    local a, b = net.pair "unix"
+    helper.after(function()
+      a:close()
+      b:close()
+    end)
+    local out, err = child([[
+      local net = require "neap.net"
+      local web = assert(net.listen "systemd:web")
+      do
+        local conns <close> = assert(net.inherited "conn")
+        print(#conns, conns.names[1])
+        local conn <close> = conns[1]:adopt()
+        conn:write "kept over a restart\n"
+      end
+      local rest <close> = assert(net.inherited())
+      print(#rest, table.concat(rest.names, " "))
+      print(io.popen "readlink /proc/self/fd/3 || echo closed":read()) -- sealed
+      for i, fd in ipairs(rest) do print(rest.names[i], tostring(fd:adopt()):match "{(%a*)") end
+      print(#assert(net.inherited()), #assert(net.inherited "web"))
+      print((select(2, net.listen "systemd:state")))
+    ]],
+      { listen = { a, l, f, udp }, listen_names = { "conn", "web", "state", "dgram" } })
+    assert.equal(table.concat({
+      "1\tconn", "2\tstate dgram", "closed", "state\tfd", "dgram\tudp", "0\t0",
+      "listen systemd:state: the descriptors of that name were taken before",
+    }, "\n") .. "\n", (out:gsub("state\t%a*", "state\tfd")), err)
+    assert.equal("kept over a restart", b:read { timeout = patience })
+  end)
+
+  it("does not give away what is the runtime's own", function()
+    -- LISTEN_FDS lies: 3, 4 … of the child are what the loop has opened
+    local command = ("export LISTEN_PID=$$ LISTEN_FDS=9; exec %s -e '%s'"):format(helper.neap,
+      [[print(#net.inherited()); print(select(3, net.listen "systemd:unknown"))]])
+    local p <close> = assert(process.spawn({ "sh", "-c", command }, { stdout = "pipe" }))
+    assert.equal("0\nENOTSOCK\n", p.stdout:read("a", { timeout = patience }))
+  end)
+
+  it("tells that there is nothing, or nonsense", function()
+    local text = [[print(require "neap.net".inherited())]]
+    local env = process.environ()
+    assert.equal("nil\tinherited: no descriptors were passed (LISTEN_PID is not set)\tENOENT\n",
+      (child(text, { env = env })))
+    assert.equal("0\n", (child([[print(#require "neap.net".inherited "x")]], { listen = {} })))
+    assert.has_error(function() net.inherited {} end)
+  end)
+end)
+
+describe("a datagram's systemd: address", function()
+  it("takes what systemd-socket-activate opened", function()
+    local path = helper.socket_path()
+    local file = script_file [[
+      local s <close> = assert(require "neap.net".datagram "systemd:in")
+      print("got " .. s:recv { timeout = 20 })
+    ]]
+    local p = helper.start(("exec systemd-socket-activate -d -l %s --fdname=in %s %s"):format(
+      path, helper.neap, file))
+    p:expect "Listening on"
+    local c <close> = assert(net.datagram(nil, { connect = "unix-dgram:" .. path }))
+    assert(c:send "by systemd")
+    p:expect "got by systemd"
+    assert.equal(0, p:wait(), p:err())
+  end)
+end)
+
 describe("process.spawn's listen", function()
   -- systemd-socket-activate passes on what sd_listen_fds(3) gives it: the check is systemd's own.
   it("satisfies systemd's own sd_listen_fds", function()

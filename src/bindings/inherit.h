@@ -20,6 +20,9 @@ int np_inherited_take(lua_State *L, const np_addr *a, int fds[NP_LISTEN_SOCKETS_
  * above. */
 int np_inherited_take_dgram(lua_State *L, const np_addr *a, char *why, size_t size);
 
+/* The Lua function inherited([name]). */
+int np_inherited_f_list(lua_State *L);
+
 /* fd is about to be taken as fd:N, so no systemd: name gives it any more. */
 void np_inherited_note(lua_State *L, int fd);
 

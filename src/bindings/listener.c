@@ -2,6 +2,7 @@
  *
  * Tasks that wait in accept stand in a queue; an event of the core wakes as many as it expects
  * connections, and each takes its own from the kernel. */
+#include "bindings/inherit.h"
 #include "bindings/listener_impl.h"
 
 #include <stdio.h>
@@ -370,7 +371,10 @@ static const luaL_Reg meta[] = {
 
 const np_type np_listener_type = {"neap.listener", methods, meta, f_index};
 
-static const luaL_Reg functions[] = {{"listen", np_listen}, {"tls", np_listener_tls}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"listen", np_listen},
+                                     {"tls", np_listener_tls},
+                                     {"inherited", np_inherited_f_list},
+                                     {NULL, NULL}};
 
 int luaopen_neap_listener_core(lua_State *L) {
   np_type_init(L, &np_listener_type);

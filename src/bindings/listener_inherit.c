@@ -1,5 +1,5 @@
 /* Sockets that this process was started with: fd:N, and systemd:NAME by the protocol of
- * sd_listen_fds(3); listening ones, and those of datagrams.
+ * sd_listen_fds(3); listening ones, those of datagrams, and what else was passed as descriptors.
  *
  * A descriptor is looked at before it is taken, so that what is refused stays open and in its
  * owner's hands.  What was taken once is not given again: its number may mean something else by
@@ -14,7 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bindings/descriptor.h"
 #include "bindings/inherit.h"
+#include "bindings/lua_util.h"
+#include "core/error.h"
 #include "core/socket.h"
 
 enum {
@@ -22,7 +25,8 @@ enum {
   MANY = 1024 /* what LISTEN_FDS may claim */
 };
 
-static const char taken_key; /* registry: {[fd] = true} of the descriptors that were given out */
+/* registry: {[fd] = true} of the descriptors that were given out, false: never; [0]: looked at */
+static const char taken_key;
 
 /* Its SOCK_*, or a code and the reason. */
 static int type_of(int fd, char *why, size_t size) {
@@ -127,7 +131,28 @@ static void push_taken(lua_State *L) {
 }
 
 static bool is_taken(lua_State *L, int fd) {
-  bool is = lua_rawgeti(L, -1, fd) != LUA_TNIL;
+  lua_rawgeti(L, -1, fd);
+  bool is = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return is;
+}
+
+/* Nothing of ours has survived an exec: what closes at one and is no socket, at our first look, is
+ * our own (the loop's), and LISTEN_FDS lies. */
+static void disown(lua_State *L, int n) {
+  if (is_taken(L, 0)) return;
+  for (int fd = FIRST; fd < FIRST + n; fd++) {
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || !(flags & FD_CLOEXEC) || np_socket_type(fd) >= 0) continue;
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -2, fd);
+  }
+  lua_pushboolean(L, 1);
+  lua_rawseti(L, -2, 0);
+}
+
+static bool is_free(lua_State *L, int fd) {
+  bool is = lua_rawgeti(L, -1, fd) == LUA_TNIL && fcntl(fd, F_GETFD) >= 0;
   lua_pop(L, 1);
   return is;
 }
@@ -176,13 +201,21 @@ static int collect(lua_State *L, int n, const wanted *w, int *fds) {
   return gone ? -EADDRINUSE : -ENOENT;
 }
 
-static int take_wanted(lua_State *L, const wanted *w, int *fds) {
-  int n = passed(w->why, w->size);
-  int r = n < 0 ? n : check_names(n, w->why, w->size);
+/* What was passed is looked at: how many; the table of the taken is on top then. Or a code. */
+static int begin(lua_State *L, char *why, size_t size) {
+  int n = passed(why, size);
+  int r = n < 0 ? n : check_names(n, why, size);
   if (r < 0) return r;
-  seal(n);
   push_taken(L);
-  r = collect(L, n, w, fds);
+  disown(L, n);
+  seal(n);
+  return n;
+}
+
+static int take_wanted(lua_State *L, const wanted *w, int *fds) {
+  int n = begin(L, w->why, w->size);
+  if (n < 0) return n;
+  int r = collect(L, n, w, fds);
   if (r > 0) take(L, fds, r);
   lua_pop(L, 1);
   return r;
@@ -196,4 +229,49 @@ int np_inherited_take(lua_State *L, const np_addr *a, int fds[NP_LISTEN_SOCKETS_
 int np_inherited_take_dgram(lua_State *L, const np_addr *a, char *why, size_t size) {
   int fd, r = take_wanted(L, &(wanted){a, true, why, size}, &fd);
   return r < 0 ? r : fd;
+}
+
+/* The i-th name as a string; pushed. */
+static void push_name(lua_State *L, int i) {
+  const char *s = getenv("LISTEN_FDNAMES");
+  while (s && i-- > 0) s = strchr(s, ':') + 1; /* there are enough: check_names */
+  if (!s) s = "unknown";
+  lua_pushlstring(L, s, strcspn(s, ":"));
+}
+
+/* Puts a table of names below that of the taken, which is on top, and notes in fds those that are
+ * free. */
+static int list_free(lua_State *L, int n, const char *name, size_t len, int *fds) {
+  int found = 0;
+  lua_newtable(L);
+  lua_insert(L, -2);
+  for (int i = 0; i < n; i++) {
+    if (name && !name_is(i, name, len)) continue;
+    if (!is_free(L, FIRST + i)) continue;
+    push_name(L, i);
+    lua_rawseti(L, -3, found + 1);
+    fds[found++] = FIRST + i;
+  }
+  return found;
+}
+
+/* inherited([name]) -> a to-be-closed list of descriptors, with their names in its field `names`:
+ * what was passed to this process (under that name) and was not taken yet, of whatever kind; it is
+ * taken now. Or nil, message, code: "ENOENT" nothing was passed to this process, "EINVAL" a
+ * variable makes no sense. */
+int np_inherited_f_list(lua_State *L) {
+  size_t len = 0;
+  const char *name = luaL_optlstring(L, 1, NULL, &len);
+  char why[96];
+  int fds[MANY];
+  lua_settop(L, 1);
+  int n = begin(L, why, sizeof why);
+  if (n < 0) return np_fail_text(L, np_error_name(n), "inherited: %s", why);
+  n = list_free(L, n, name, len, fds);
+  take(L, fds, n);
+  lua_pop(L, 1);
+  np_push_descriptors(L, fds, n);
+  lua_insert(L, -2);
+  lua_setfield(L, -2, "names");
+  return 1;
 }

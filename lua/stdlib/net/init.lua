@@ -271,6 +271,17 @@ end)
 ---@return string? code
 net.adopt = descriptor.adopt
 
+--- What was passed to this process as sd_listen_fds(3) has it and was not taken yet, of whatever
+-- kind: also the connections and files that it once gave to the service manager by
+-- `neap.notify { fdstore = … }`. A list of descriptors, closed with it, with their names in its
+-- field `names`; each is given once, and `systemd:` addresses do not find it any more.
+-- Codes: ENOENT (nothing was passed to this process), EINVAL (LISTEN_FDS, LISTEN_FDNAMES).
+---@param name? string only those of that name
+---@return neap.descriptor[]|nil descriptors
+---@return string? message
+---@return string? code
+net.inherited = listener.inherited
+
 --- A descriptor object that owns the number and closes it when it is closed or collected.
 ---@param fd integer
 ---@return neap.descriptor|nil descriptor
