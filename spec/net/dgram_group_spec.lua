@@ -98,6 +98,28 @@ describe("a datagram to", function()
     assert.equal("true\nthree\tnil\ntrue\none\ntrue\nnil\nnil\nEADDRNOTAVAIL\n", out, err)
   end)
 
+  it("a group of IPv6 comes from one source", function()
+    local out, err = helper.run_isolated(head .. [[
+      local s <close> = assert(net.datagram("udp://[::]:0", { multicast_all = false }))
+      local to = "udp://[ff12::7%va]:" .. s.address:match "%d+$"
+      local function from(host)
+        return assert(net.datagram("udp://[" .. host .. "%va]:0",
+          { multicast_interface = "va", multicast_loop = false }))
+      end
+      local a <close>, c = from "fe80::a"
+      c = from "fe80::c"
+      print(s:join("ff12::7", { interface = "vb", source = "fe80::c" }))
+      a:send("a", to)
+      c:send("c", to)
+      print(brief(s), brief(s))
+      print(s:leave("ff12::7", { interface = "vb", source = "fe80::c" }))
+      c:send("c", to)
+      print(brief(s))
+      c:close()
+    ]], cable .. "ip -6 addr add fe80::c/64 dev va nodad\n")
+    assert.equal("true\nc\tnil\ntrue\nnil\n", out, err)
+  end)
+
   it("a group of IPv4 reaches a socket of both families, from socat too", function()
     local out, err = helper.run_isolated(head .. [[
       local s <close> = assert(net.datagram "udp://:0")

@@ -221,4 +221,30 @@ describe("the error queue", function()
     assert.equal("EMSGSIZE\nEMSGSIZE\tlocal\t1300\tudp://10.9.0.2:0\tnil\ntrue\n"
       .. "1300\tdo\tEMSGSIZE\n", out, err)
   end)
+
+  it("hears from a router that the path is narrower, and whose message was in the way", function()
+    local out, err = helper.run_isolated([[
+      local net = require "neap.net"
+      local to = "10.20.0.9:9"
+      local s <close> = assert(net.datagram("udp://0.0.0.0:0",
+        { errors = true, mtu_discover = "do" }))
+      print(s:send(("x"):rep(1400), to)) -- fits the link: nobody knows better yet
+      local e = assert(s:recv_error { timeout = 5 })
+      print(e.code, e.origin, e.icmp_type, e.icmp_code, e.mtu, e.from, e.to, #e.data)
+      print(select(3, s:send(("x"):rep(1400), to))) -- now the kernel knows
+      print(s:send(("x"):rep(1200), to))
+      local c <close> = assert(net.datagram(nil, { connect = to }))
+      print(c:option "mtu", c:send(("x"):rep(1400))) -- by default it is cut on its way
+    ]], helper.second_network .. [[
+      ip link add va type veth peer name vb netns $other
+      ip addr add 10.10.0.1/24 dev va; ip link set va up
+      nsenter -n -t $other sh -c 'ip addr add 10.10.0.2/24 dev vb; ip link set vb up
+        ip link add wa type veth peer name wb; ip addr add 10.20.0.1/24 dev wa
+        ip link set wa mtu 1300 up; ip link set wb up; sysctl -qw net.ipv4.ip_forward=1'
+      ip route add 10.20.0.0/16 via 10.10.0.2
+    ]])
+    local report = { "EMSGSIZE", "icmp", 3, 4, 1300, "icmp:10.10.0.2", "udp://10.20.0.9:9", 256 }
+    report = table.concat(report, "\t")
+    assert.equal("true\n" .. report .. "\nEMSGSIZE\ntrue\n1300\ttrue\n", out, err)
+  end)
 end)

@@ -180,6 +180,13 @@ function helper.preload()
   return "LD_PRELOAD=" .. shell(helper.cc .. " -print-file-name=libasan.so") .. " "
 end
 
+--- For `setup` below: a second network namespace, reached by `nsenter -n -t $other`. It ends with
+-- the test.
+helper.second_network = [[
+unshare -n sleep 60 & other=$!
+while test "$(readlink /proc/$other/ns/net)" = "$(readlink /proc/$$/ns/net)"; do sleep 0.01; done
+]]
+
 --- Runs Lua text as a script of the command under test, as root of a user and network namespace of
 -- its own, after the lines of the shell in `setup` (lo is up).
 function helper.run_isolated(text, setup, opts)
