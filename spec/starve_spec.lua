@@ -94,6 +94,10 @@ scripts["batches, reports, groups, filters"] = [[
     local got = 0
     repeat got = got + #assert(c:recv_batch { timeout = 5 }) until got >= 4
   end)
+  local other <close> = assert(net.datagram(nil, { connect = s.address }))
+  assert(other:send "and more")
+  local msg, from = assert(s:recv { timeout = 5 })
+  assert(s:send(msg, from))
   local gone = s.address
   s:close()
   assert(c:send("x", gone))

@@ -153,6 +153,33 @@ describe("UDP", function()
     assert.equal("udp://127.0.0.1:" .. port_of(any.address), info.to)
   end)
 
+  it("keeps many senders apart, more than it remembers, of either family", function()
+    local each <const>, rounds <const> = 100, helper.hard and 3 or 14
+    for _, address in ipairs { "udp://127.0.0.1:0", "udp://:0", "udp://[::1]:0" } do
+      local s <close> = assert(net.datagram(address, { receive_buffer = 1 << 20 }))
+      local host = address:find "%[" and "[::1]:" or "127.0.0.1:"
+      for round = 1, rounds do
+        local clients = {}
+        for i = 1, each do clients[i] = assert(net.datagram("udp://" .. host .. "0")) end
+        for pass = 1, 2 do
+          for i, c in ipairs(clients) do c:send(tostring(i), host .. port_of(s.address)) end
+          local n = 0
+          while n < each do
+            local msgs, froms = assert(s:recv_batch(round % 2 == 0 and 1 or 64, { timeout = 5 }))
+            for k, msg in ipairs(msgs) do
+              assert.equal(clients[tonumber(msg)].address, froms[k])
+              if pass == 1 then assert.is_true(s:send(msg, froms[k])) end
+            end
+            if pass == 2 then assert.equal(#msgs, s:send_batch(msgs, froms)) end
+            n = n + #msgs
+          end
+          for i, c in ipairs(clients) do assert.equal(tostring(i), (c:recv { timeout = 5 })) end
+        end
+        for _, c in ipairs(clients) do c:close() end
+      end
+    end
+  end)
+
   it("reports what cannot be sent", function()
     local u <close> = assert(net.datagram "udp://127.0.0.1:0")
     local cases = {

@@ -4,6 +4,7 @@
  * Several tasks may receive from and send on one socket; each message goes to one of them, in the
  * order in which they came. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -107,6 +108,8 @@ static void wake_all(dgram *d) {
 int np_dgram_end(dgram *d) {
   np_dgram *core = d->core;
   d->core = NULL;
+  free(d->names);
+  d->names = NULL;
   wake_all(d);
   return core ? np_dgram_take(core) : -1;
 }

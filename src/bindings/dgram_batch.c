@@ -151,15 +151,7 @@ static int find_to(lua_State *L, dgram *d, outgoing *o, lua_Integer i, const np_
   if (same) return 0;
   if (lua_type(L, -1) != LUA_TSTRING)
     return luaL_error(L, "send_batch: address #%d is not a string", (int)i);
-  if (d->from.len > 0) {
-    lua_getiuservalue(L, 1, UV_FROM);
-    same = lua_rawequal(L, -1, -2);
-    lua_pop(L, 1);
-    if (same) {
-      o->to[o->n] = d->from;
-      return 0;
-    }
-  }
+  if (np_names_find(L, d, -1, &o->to[o->n])) return 0;
   int r = np_dgram_parse_to(L, d, -1, &o->to[o->n], &o->why, &name);
   if (!name) return r;
   o->why = "a name, not an address";

@@ -7,6 +7,8 @@
 #include "bindings/task.h"
 #include "core/dgram.h"
 
+typedef struct np_names np_names;
+
 typedef struct dgram {
   const np_type *type;
   np_dgram *core; /* NULL: closed */
@@ -20,10 +22,10 @@ typedef struct dgram {
   double timeout;           /* default of each wait, seconds; negative: none */
   np_sockaddr to;           /* what the text in UV_TO means; len 0: nothing */
   np_sockaddr from;         /* whose text is in UV_FROM; len 0: nobody's */
-  int nsenders;             /* texts in UV_SENDERS, by IPv4 address and port */
+  np_names *names;          /* NULL: at most one sender was heard; goes with `core` */
 } dgram;
 
-enum { UV_ORIGIN = 1, UV_ADDRESS, UV_PEER, UV_TO, UV_FROM, UV_SENDERS, UVS = UV_SENDERS };
+enum { UV_ORIGIN = 1, UV_ADDRESS, UV_PEER, UV_TO, UV_FROM, UV_NAMES, UVS = UV_NAMES };
 
 /* Pushes a closed one. */
 dgram *np_dgram_make(lua_State *L);
@@ -66,6 +68,13 @@ void np_dgram_push_info(lua_State *L, dgram *d, const np_message *m);
 
 /* Pushes the sender's address; the socket is at index 1. */
 void np_dgram_push_from(lua_State *L, dgram *d, const np_sockaddr *from);
+
+/* The senders heard lately (dgram_names.c); the socket is at index 1.  push: pushes the text of an
+ * address, if it is known.  find: the address whose text is at idx, if it is known.  put: the text
+ * at the top of the stack is that address. */
+bool np_names_push(lua_State *L, dgram *d, const np_sockaddr *a);
+bool np_names_find(lua_State *L, dgram *d, int idx, np_sockaddr *out);
+void np_names_put(lua_State *L, dgram *d, const np_sockaddr *a);
 
 /* Closes m's descriptors past the first `keep`; says so once. */
 void np_dgram_close_unwanted(lua_State *L, dgram *d, np_message *m, int keep);

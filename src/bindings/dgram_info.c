@@ -85,7 +85,7 @@ int np_dgram_parse_host(lua_State *L, int idx, np_sockaddr *out) {
 static int read_from(lua_State *L, dgram *d, np_sockaddr *from, const char **why) {
   int r = np_dgram_parse_host(L, -1, from);
   if (r == 0) np_dgram_map(d->core, from);
-  if (r == 0 && from->ss.ss_family != np_socket_domain(np_dgram_fd(d->core))) r = -EAFNOSUPPORT;
+  if (r == 0 && from->ss.ss_family != np_dgram_domain(d->core)) r = -EAFNOSUPPORT;
   if (r < 0) *why = "from is not an address this socket could have";
   return r;
 }

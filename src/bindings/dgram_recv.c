@@ -1,9 +1,8 @@
 /* recv() and records(): a message and what came with it, as Lua values.
  *
- * The sender last seen is remembered as bytes and as text, and the texts of the last IPv4 senders
- * are kept, so an address is not printed per message.
+ * The sender last seen is remembered as bytes and as text, those before it by dgram_names.c, so an
+ * address is not printed per message.
  * Descriptors are never without an owner, whatever allocation fails. */
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,31 +15,6 @@
 static const np_waitkind recv_wait = {
   .what = "recv", .outside = true, .abort = np_waiter_forget, .describe = np_dgram_describe};
 
-enum { SENDERS_MAX = 256 }; /* texts kept per socket: 20 KiB at most */
-
-/* Pushes the text of an IPv4 sender, kept by its address and port: 4450 -> 3300 instructions per
- * message of 64 senders in turn. */
-static void push_kept(lua_State *L, dgram *d, const np_sockaddr *from) {
-  const struct sockaddr_in *in = (const struct sockaddr_in *)&from->ss;
-  lua_Integer key = (lua_Integer)in->sin_addr.s_addr << 16 | in->sin_port;
-  if (np_unlikely(lua_getiuservalue(L, 1, UV_SENDERS) != LUA_TTABLE ||
-                  d->nsenders >= SENDERS_MAX)) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, UV_SENDERS);
-    d->nsenders = 0;
-  }
-  if (lua_rawgeti(L, -1, key) == LUA_TNIL) {
-    lua_pop(L, 1);
-    np_dgram_push_sockaddr(L, d->scheme, from);
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, -3, key);
-    d->nsenders++;
-  }
-  lua_replace(L, -2);
-}
-
 void np_dgram_push_from(lua_State *L, dgram *d, const np_sockaddr *from) {
   if (from->len == 0 || (d->connected && d->scheme == NP_UNIX_SEQPACKET)) {
     if (lua_getiuservalue(L, 1, UV_PEER) == LUA_TSTRING) return;
@@ -50,10 +24,12 @@ void np_dgram_push_from(lua_State *L, dgram *d, const np_sockaddr *from) {
     lua_getiuservalue(L, 1, UV_FROM);
     return;
   }
+  bool second = d->from.len > 0; /* the first sender is often the only one */
   d->from.len = 0;
-  if (from->ss.ss_family == AF_INET && from->len >= sizeof(struct sockaddr_in))
-    push_kept(L, d, from);
-  else np_dgram_push_sockaddr(L, d->scheme, from);
+  if (!np_names_push(L, d, from)) {
+    np_dgram_push_sockaddr(L, d->scheme, from);
+    if (second) np_names_put(L, d, from);
+  }
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, 1, UV_FROM);
   d->from = *from;

@@ -38,7 +38,7 @@ int np_dgram_parse_to(lua_State *L, dgram *d, int idx, np_sockaddr *to, const ch
     *name = true;
     return 0;
   }
-  r = np_addr_sockaddr(&a, np_socket_domain(np_dgram_fd(d->core)) == AF_INET6, to);
+  r = np_addr_sockaddr(&a, np_dgram_domain(d->core) == AF_INET6, to);
   if (r == 0) np_dgram_map(d->core, to);
   return r;
 }
@@ -55,7 +55,7 @@ static int find_destination(lua_State *L, dgram *d, const np_sockaddr **dest, co
   if (d->to.len > 0 && is_text(L, UV_TO)) return 0;
   d->to.len = 0;
   np_sockaddr to;
-  int r = np_dgram_parse_to(L, d, 3, &to, why, name);
+  int r = np_names_find(L, d, 3, &to) ? 0 : np_dgram_parse_to(L, d, 3, &to, why, name);
   if (r < 0 || *name) return r;
   lua_pushvalue(L, 3);
   lua_setiuservalue(L, 1, UV_TO);
@@ -95,7 +95,7 @@ static int resolve(lua_State *L, lua_KContext ctx) {
   if (ctx == RESOLVED || lua_rawgetp(L, LUA_REGISTRYINDEX, &resolver_key) != LUA_TFUNCTION)
     return send_failed(L, lua_touserdata(L, 1), -EINVAL, "a name, not an address");
   dgram *d = lua_touserdata(L, 1);
-  bool v4 = d->core && np_socket_domain(np_dgram_fd(d->core)) == AF_INET;
+  bool v4 = d->core && np_dgram_domain(d->core) == AF_INET;
   if (d->scheme == NP_ICMP && strncmp(lua_tostring(L, 3), "icmp:", 5) != 0)
     lua_pushfstring(L, "icmp:%s", lua_tostring(L, 3));
   else lua_pushvalue(L, 3);

@@ -281,6 +281,7 @@ int np_dgram_send(np_dgram *d, const void *p, size_t n, const np_sockaddr *to,
 /* ---- state ---- */
 
 int np_dgram_fd(const np_dgram *d) { return d->fd; }
+int np_dgram_domain(const np_dgram *d) { return d->domain; }
 
 np_scheme np_dgram_scheme(const np_dgram *d) { return d->scheme; }
 

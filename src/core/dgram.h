@@ -129,6 +129,7 @@ int np_dgram_take(
   np_dgram *d); /* moves the descriptor out, in the mode it came in; the object is gone */
 
 int np_dgram_fd(const np_dgram *d);
+int np_dgram_domain(const np_dgram *d); /* AF_* */
 np_scheme np_dgram_scheme(const np_dgram *d);
 bool np_dgram_records(const np_dgram *d); /* SOCK_SEQPACKET */
 np_object *np_dgram_object(np_dgram *d);
