@@ -316,7 +316,7 @@ local causes = {
     EAI_AGAIN = named [[return net.listen "later:0"]],
     EAI_FAIL = named [[return net.listen "never:0"]],
     ENOENT = function() return net.listen("unix:" .. helper.tmpdir() .. "/none/s") end,
-    EBADF = function() return net.listen "fd:987" end,
+    EBADF = function() return net.listen("fd:" .. 987) end,
     ENOTSOCK = function() return net.listen "fd:0" end,
     EMFILE = starved [[return net.listen "tcp://127.0.0.1:0"]],
     ENFILE = injected("socket:error=%", "ENFILE", [[return net.listen "tcp://127.0.0.1:0"]]),
