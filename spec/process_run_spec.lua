@@ -120,7 +120,8 @@ describe("process.run", function()
   end)
 
   it("tells what cannot be started, and refuses bad arguments", function()
-    local r, message, code = process.run { "neap-no-such-program" }
+    local env = { PATH = "/usr/bin:/bin" }
+    local r, message, code = process.run({ "neap-no-such-program" }, { env = env })
     assert.is_nil(r)
     assert.equal("spawn neap-no-such-program: no such file or directory", message)
     assert.equal("ENOENT", code)

@@ -223,7 +223,7 @@ describe("a child's user", function()
       print(assert(process.run({ "id", "-u" }, { uid = %d, gid = %d })).stdout)
       print((select(2, process.spawn({ "id" }, { groups = { 1, 2, 3 } }))))
       print((select(2, process.spawn({ "id" }, { gid = 4 }))))
-      print((select(2, process.spawn({ "id" }, { uid = 65534, gid = %d }))))
+      print((select(2, process.spawn({ "id" }, { uid = 65533, gid = %d }))))
     ]]):format(uid, gid, gid)
     -- in a user namespace of its own, which has one user and no right to set groups
     local path = helper.write_file(helper.tmpdir() .. "/s.lua", script)
