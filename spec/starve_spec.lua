@@ -122,6 +122,23 @@ scripts["lookups, races, signals, processes"] = [[
   end
 ]]
 
+scripts["children on terminals, their results, peers"] = [[
+  local net, process = require "neap.net", require "neap.process"
+  local r = process.run({ "cat" }, { input = "x", timeout = 60, rlimits = { core = { 0, 0 } } })
+  assert(not r or r.stdout == "x")
+  local p <close> = process.spawn({ "true" }, { pty = true, fds_at = { [9] = 0 }, umask = 0 })
+  if p then
+    p.pty:read "a"
+    p:wait()
+  end
+  local l <close> = net.listen("unix-seqpacket:@", { gid = "root" })
+  local c <close> = l and net.connect(l.address)
+  local a <close> = c and l:accept { timeout = 5 }
+  local who = a and a:credentials { pidfd = true }
+  if who then who.pidfd:close() end
+  net.inherited()
+]]
+
 scripts["resolvers"] = [[
   local dns, neap, net = require "neap.dns", require "neap", require "neap.net"
   local s <close> = assert(net.datagram "udp://127.0.0.1:0")
