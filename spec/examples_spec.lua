@@ -476,6 +476,7 @@ end)
 describe("the examples", function()
   it("all have a header that says how to try them, and a spec", function()
     local this = helper.read_file "spec/examples_spec.lua"
+      .. helper.read_file "spec/examples_local_spec.lua"
     local list = io.popen "ls scripts/examples/*.lua"
     for path in list:lines() do
       local text = helper.read_file(path)
