@@ -218,7 +218,8 @@ describe("an HTTP server", function()
     end)
     local bytes = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\n" ..
       "Content-Length: 3\r\n\r\nabcPOST /3 HTTP/1.1\r\nHost: a\r\n" ..
-      "Transfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\nGET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+      "Transfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n" ..
+      "GET /4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
     local function bodies(text)
       local list = {}
       for body in text:gmatch "\r\n\r\n([^\n]*)\n" do list[#list + 1] = body end
@@ -236,7 +237,6 @@ describe("an HTTP server", function()
   end)
 
   it("answers curl: bodies up and down, HEAD, 100-continue, keep-alive", function()
-    local connections = 0
     local server, port = serve(function(req, res)
       if req.path == "/" then return res:send(200, "hello\n") end
       if req.path == "/pieces" then
@@ -248,7 +248,8 @@ describe("an HTTP server", function()
       end
     end)
     local url = "http://127.0.0.1:" .. port
-    local out, status = run((("curl -sS -w '%{num_connects} ' URL/ URL/ URL/pieces"):gsub("URL", url)))
+    local command = "curl -sS -w '%{num_connects} ' URL/ URL/ URL/pieces"
+    local out, status = run((command:gsub("URL", url)))
     assert.equal(0, status)
     assert.equal("hello\n1 hello\n0 piece 1\npiece 2\npiece 3\n0 ", out)
     out = run(("curl -sSI %s/"):format(url))
@@ -258,14 +259,14 @@ describe("an HTTP server", function()
     assert.matches("Transfer%-Encoding: chunked\r\n", out)
     local size = helper.hard and 3000 or 900000
     for _, how in ipairs { "", "-H 'Transfer-Encoding: chunked'", "-H 'Expect: 100-continue'" } do
-      local command = "head -c %d /dev/zero | curl -sS %s --data-binary @- %s/count"
+      command = "head -c %d /dev/zero | curl -sS %s --data-binary @- %s/count"
       out = run(command:format(size, how, url))
       assert.equal(size .. "\n", out)
     end
     assert.equal("404 Not Found\n", (run(("curl -sS %s/nothing"):format(url))))
     assert.equal("hello\n", (run(("curl -sS --http1.0 %s/"):format(url))))
     assert.equal("piece 1\npiece 2\npiece 3\n", (run(("curl -sS --http1.0 %s/pieces"):format(url))))
-    assert.is_true(server.total > connections)
+    assert.is_true(server.total < 14) -- the three of the first command came on one
   end)
 
   it("answers wget and wrk", function()

@@ -1,5 +1,5 @@
-/* Fuzzes HTTP/1 heads: the condition finds their end the same way in one piece and byte by byte, and
- * what the parser lets through has parts that lie in the head and is framed in one way only. */
+/* Fuzzes HTTP/1 heads: the condition finds their end the same way in one piece and byte by byte,
+ * and what the parser lets through has parts that lie in the head and is framed in one way only. */
 #include <string.h>
 
 #include "core/cond.h"

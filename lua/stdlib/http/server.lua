@@ -132,7 +132,8 @@ local function check_limit(opts, name)
   local value = opts[name]
   if value == nil then return defaults[name] end
   local whole = name:find "^max_"
-  if type(value) ~= "number" or value ~= value or value <= 0 or whole and math.type(value) ~= "integer" then
+  local positive = type(value) == "number" and value > 0
+  if not positive or whole and math.type(value) ~= "integer" then
     error(("bad argument #2 to 'serve' (option '%s': a positive %s expected, got %s)"):format(
       name, whole and "integer" or "number", tostring(value)), 3)
   end
