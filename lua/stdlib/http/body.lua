@@ -16,12 +16,14 @@ local PIECE_MAX = 65536
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
 local function fail(message, code) return nil, message, code end
 
+local no_options = {}
+
 --- length: bytes; "chunked"; or "end": until the peer closes. max: EMSGSIZE past it.
 -- before: called once before the first byte is read (100 Continue).
 function body.new(conn, length, max, before)
   return setmetatable({
     conn = conn, left = length, max = max, got = 0, before = before,
-    ended = length == 0, chunk = 0,
+    ended = length == 0, chunk = 0, timeouts = no_options,
   }, body)
 end
 

@@ -1,5 +1,6 @@
 -- neap.http: HTTP/1.1 (RFC 9110, RFC 9112), server and client, over any stream.
 
+local client = require "neap.http.client"
 local face = require "neap.face"
 local net = require "neap.net"
 local request = require "neap.http.request"
@@ -39,5 +40,51 @@ http.decode = request.decode
 ---@param s string
 ---@return table<string, string>
 http.decode_form = request.decode_form
+
+--- Sends a request and waits for the head of its reply; the body is read with reply:body() or
+-- reply:chunks(). `local reply <close> = …`, or reading to the end, lets go of the connection,
+-- which is kept for the next request to that server (4 of each, 30 s).
+--
+-- Redirects are followed; Authorization and Cookie are left out for another server. A request that
+-- changes nothing is sent again when a kept connection turns out to be closed. Codes: EINVAL (URL),
+-- ELOOP (redirects), EBADMSG (no HTTP), EPIPE (closed without answer), ETIMEDOUT, those of
+-- net.connect.
+---@param url string http:// or https://
+---@param opts? neap.http.request_options
+---@return neap.http.reply|nil reply
+---@return string? message
+---@return string? code
+http.request = face(function(url, opts)
+  local r, message, code = client.request(url, opts, "request")
+  return r, message, code
+end)
+
+--- http.request with GET.
+---@param url string
+---@param opts? neap.http.request_options
+---@return neap.http.reply|nil reply
+---@return string? message
+---@return string? code
+http.get = face(function(url, opts)
+  local r, message, code = client.request(url, opts, "get")
+  return r, message, code
+end)
+
+--- http.request with POST and a body.
+---@param url string
+---@param body string|fun(): string|nil
+---@param opts? neap.http.request_options
+---@return neap.http.reply|nil reply
+---@return string? message
+---@return string? code
+http.post = face(function(url, body, opts)
+  local all = { method = "POST", body = body }
+  for key, value in pairs(opts or {}) do all[key] = value end
+  local r, message, code = client.request(url, all, "post")
+  return r, message, code
+end)
+
+--- Closes the connections that are kept for further requests.
+http.forget = client.forget
 
 return http

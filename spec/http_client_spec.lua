@@ -1,0 +1,244 @@
+-- neap.http as a client: against our own server, nginx, and bytes that no server should send.
+
+local certs = require "spec.support.certs"
+local helper = require "spec.support.helper"
+local http = require "neap.http"
+local client = require "neap.http.client"
+local neap = require "neap"
+local net = require "neap.net"
+
+local function serve(handler, opts, address)
+  opts = opts or {}
+  opts.log = opts.log or function() end
+  local server = http.serve(address or "127.0.0.1:0", opts, handler)
+  helper.after(function()
+    http.forget()
+    server:stop(0)
+  end)
+  return (server.address:gsub("^tcp", "http"):gsub("^tls", "https")), server
+end
+
+-- A server that answers each connection with these bytes.
+local function canned(bytes)
+  local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
+    conn:read_until "\r\n\r\n"
+    conn:write(bytes)
+  end)
+  helper.after(function()
+    http.forget()
+    server:stop(0)
+  end)
+  return (server.address:gsub("^tcp", "http")) .. "/"
+end
+
+describe("the URL of a request", function()
+  it("is taken apart", function()
+    local cases = {
+      { "http://a", "tcp://a:80", "/", "a" },
+      { "HTTP://a:80/x?y#z", "tcp://a:80", "/x?y", "a" },
+      { "https://a/?q", "tls://a:443", "/?q", "a" },
+      { "http://a:8080?q", "tcp://a:8080", "/?q", "a:8080" },
+      { "http://[::1]:81/", "tcp://[::1]:81", "/", "[::1]:81" },
+      { "http://[::1]/", "tcp://[::1]:80", "/", "[::1]" },
+    }
+    for _, case in ipairs(cases) do
+      local url = assert(client.parse_url(case[1]))
+      assert.same({ case[2], case[3], case[4] }, { url.address, url.target, url.authority })
+    end
+    for _, bad in ipairs { "a", "ftp://a/", "http://", "http:///x", "http://a b/", "http://a/b c",
+      "http://a/\r\nX: y", "http://u@a/" } do
+      assert.is_nil((client.parse_url(bad)), bad)
+      local r, _, code = http.get(bad)
+      assert.is_nil(r)
+      assert.equal("EINVAL", code)
+    end
+  end)
+
+  it("joins a redirect's target", function()
+    local url = client.parse_url "http://h/a/b?c"
+    for _, case in ipairs { { "/x", "http://h/x" }, { "x", "http://h/a/x" }, { "../x", "http://h/x" },
+      { "?y", "http://h/a/b?y" }, { "//i/x", "http://i/x" }, { "https://j/", "https://j/" },
+      { "./x/../y", "http://h/a/y" } } do
+      assert.equal(case[2], client.join(url, case[1]))
+    end
+  end)
+end)
+
+describe("an HTTP client", function()
+  it("gets and posts, text and pieces", function()
+    local seen
+    local url = serve(function(req, res)
+      seen = { req.method, req.headers["x-a"], req:body() }
+      res.headers["X-B"] = "b"
+      for i = 1, 3 do res:write(i) end
+    end)
+    local r = assert(http.get(url .. "/", { headers = { ["X-A"] = "a" } }))
+    assert.same({ 200, "OK", "b" }, { r.status, r.reason, r.headers["x-b"] })
+    assert.equal("123", r:body())
+    assert.equal("123", r:body()) -- it was read once
+    assert.same({ "GET", "a", "" }, seen)
+    assert.equal("123", assert(http.post(url, "text")):body())
+    assert.same({ "POST", nil, "text" }, seen)
+    local n = 0
+    local function pieces()
+      n = n + 1
+      return n <= 3 and ("x"):rep(n) or nil
+    end
+    assert(http.post(url, pieces)):body()
+    assert.same({ "POST", nil, "xxxxxx" }, seen)
+    local got = {}
+    for piece in assert(http.request(url, { method = "PUT" })):chunks() do got[#got + 1] = piece end
+    assert.equal("123", table.concat(got))
+    assert.equal("", assert(http.request(url, { method = "HEAD" })):body())
+  end)
+
+  it("keeps connections, also past an answer without a body, and opens one when it must", function()
+    local url, server = serve(function(req, res)
+      if req.path == "/close" then res.keep_alive = false end
+      res:send(req.path == "/none" and 204 or 200, "x")
+    end)
+    for _, path in ipairs { "/", "/none", "/", "/" } do assert(http.get(url .. path)):body() end
+    assert.equal(1, server.total)
+    assert(http.get(url .. "/close")):body()
+    assert(http.get(url .. "/")):body()
+    assert.equal(2, server.total)
+    local held <close> = assert(http.get(url .. "/")) -- not read: it holds its connection
+    assert(http.get(url .. "/")):body()
+    assert.equal(3, server.total)
+    assert.equal(200, held.status)
+  end)
+
+  it("tries a safe request again when a kept connection was closed, and no other", function()
+    local url, server = serve(function(_, res) res:send(200, "x") end, { idle_timeout = 0.05,
+      head_timeout = 0.05 })
+    assert(http.get(url)):body()
+    neap.sleep(0.15 * helper.slow)
+    assert.equal("x", assert(http.get(url)):body())
+    assert.equal(2, server.total)
+    neap.sleep(0.15 * helper.slow)
+    local r, message, code = http.post(url, "y")
+    assert.is_nil(r)
+    assert.matches("^POST http://", message)
+    assert.is_true(code == "EPIPE" or code == "ECONNRESET")
+    assert.equal("x", assert(http.post(url, "y")):body()) -- on a connection of its own
+  end)
+
+  it("follows redirects as browsers do, and no further than it is told", function()
+    local other, seen = serve(function(req, res)
+      res:send(200, req.method .. " " .. (req.headers.authorization or "nobody"))
+    end), nil
+    local url
+    url = serve(function(req, res)
+      seen = req.method
+      local status = tonumber(req.path:match "^/(%d+)$")
+      if status then return res:redirect("end", status) end
+      if req.path == "/other" then return res:redirect(other .. "/") end
+      if req.path == "/loop" then return res:redirect "/loop" end
+      res:send(200, req.method .. req:body())
+    end)
+    for status, expected in pairs { [301] = "GET", [302] = "GET", [303] = "GET", [307] = "POSTx",
+      [308] = "POSTx" } do
+      local r = assert(http.post(url .. "/" .. status, "x"))
+      assert.equal(expected, r:body())
+      assert.equal(url .. "/end", r.url)
+    end
+    local secret = { headers = { Authorization = "me" } }
+    assert.equal("GET nobody", assert(http.get(url .. "/other", secret)):body())
+    local r, _, code = http.get(url .. "/loop")
+    assert.is_nil(r)
+    assert.equal("ELOOP", code)
+    local stopped <close> = assert(http.get(url .. "/302", { redirects = 0 }))
+    assert.equal(302, stopped.status)
+    assert.equal("GET", seen)
+  end)
+
+  it("speaks TLS and AF_UNIX", function()
+    local url = serve(function(_, res) res:send(200, "x") end, certs.server(), "tls://127.0.0.1:0")
+    local r = assert(http.get(url, { tls = certs.client() }))
+    assert.equal("CN=localhost", r.tls.peer.subject)
+    assert.equal("x", r:body())
+    local none, message, code = http.get(url)
+    assert.is_nil(none)
+    assert.equal("ECERT", code)
+    assert.matches("certificate", message)
+    local path = helper.socket_path()
+    serve(function(req, res) res:send(200, req.host) end, nil, "unix:" .. path)
+    assert.equal("there", assert(http.get("http://there/", { via = "unix:" .. path })):body())
+  end)
+
+  it("gets files from nginx, and its errors", function()
+    local dir = helper.tmpdir()
+    helper.write_file(dir .. "/file", ("0123456789"):rep(10000))
+    helper.write_file(dir .. "/nginx.conf", ([[
+      user root; daemon off; pid %s/pid; error_log stderr; worker_processes 1;
+      events { worker_connections 64; }
+      http { access_log off; client_body_temp_path %s/b; proxy_temp_path %s/p;
+        fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
+        server { listen unix:%s/front; root %s; } }]]):gsub("%%s", dir))
+    helper.start(("exec nginx -p %s -c %s/nginx.conf"):format(dir, dir))
+    assert(helper.wait_until(function() return os.execute(("test -S %s/front"):format(dir)) end))
+    local via = { via = ("unix:%s/front"):format(dir) }
+    assert.equal(100000, #assert(http.get("http://x/file", via)):body())
+    assert.equal(404, (function()
+      local r <close> = assert(http.get("http://x/none", via))
+      return r.status
+    end)())
+    via.max_body = 1000
+    local r = assert(http.get("http://x/file", via))
+    assert.equal("EMSGSIZE", select(3, r:body()))
+    http.forget()
+  end)
+
+  it("refuses what is no answer, and tells what was cut short", function()
+    local cases = {
+      { "", "EPIPE" }, { "SSH-2.0-x\r\n\r\n", "EBADMSG" }, { "HTTP/1.1 200 OK\n\n", "EBADMSG" },
+      { "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", "EBADMSG" },
+      { "HTTP/1.1 200 OK\r\nA : b\r\n\r\n", "EBADMSG" },
+      { "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "EBADMSG" },
+      { ("HTTP/1.1 100 Continue\r\n\r\n"):rep(20), "EBADMSG" },
+      { "HTTP/1.1 200 OK\r\n" .. ("A: b\r\n"):rep(20000), "EMSGSIZE" },
+    }
+    for _, case in ipairs(cases) do
+      local r, message, code = http.get(canned(case[1]))
+      assert.is_nil(r)
+      assert.equal(case[2], code, case[1]:sub(1, 60))
+      assert.matches("^GET http://127", message)
+    end
+    for _, cut in ipairs { "Content-Length: 5\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nab",
+      "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n" } do
+      local r = assert(http.get(canned("HTTP/1.1 200 OK\r\n" .. cut)))
+      assert.equal("EPIPE", select(3, r:body()))
+    end
+    assert.equal("abc", assert(http.get(canned "HTTP/1.0 200 OK\r\n\r\nabc")):body())
+    assert.equal("abc", assert(http.get(canned(
+      "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))):body())
+  end)
+
+  it("gives up at its deadline and when it is cancelled, and leaves nothing open", function()
+    local url = serve(function(_, res)
+      neap.sleep(5)
+      res:send(200)
+    end)
+    local r, _, code = http.get(url, { timeout = 0.05 })
+    assert.is_nil(r)
+    assert.equal("ETIMEDOUT", code)
+    local task = neap.spawn(http.get, url)
+    neap.sleep(0.02)
+    task:cancel()
+    assert.is_false((task:join()))
+  end)
+
+  it("raises for wrong arguments at the caller's line", function()
+    local cases = {
+      { nil, {}, "string expected" }, { "http://a", { methd = "x" }, "unknown option 'methd'" },
+      { "http://a", { method = "a b" }, "option 'method'" },
+      { "http://127.0.0.1:1", { body = 1 }, "option 'body'" },
+    }
+    for _, case in ipairs(cases) do
+      local ok, message = pcall(function() local _ = http.request(case[1], case[2]) end)
+      assert.is_false(ok)
+      assert.matches("^spec/http_client_spec.lua:%d+: bad argument #%d to 'request' %(.*" .. case[3],
+        message)
+    end
+  end)
+end)
