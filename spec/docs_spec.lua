@@ -144,7 +144,7 @@ end)
 
 local modules = {
   "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.fs", "neap.workers",
-  "neap.checksum",
+  "neap.checksum", "neap.tls", "neap.http",
 }
 
 -- What is public by accident of where it stands, with its reason.
@@ -154,6 +154,12 @@ local internal = {
   ["group:connection"] = "net.serve's own",
   ["group:on_connection_end"] = "net.serve's own",
   ["neap.workers.begin"] = "for src/main.c",
+  ["neap.tls.start"] = "stream:starttls",
+  ["neap.tls.connect"] = "net.connect's own",
+  ["neap.tls.listen"] = "net.listen's own",
+  ["neap.tls.serving"] = "net.serve's own",
+  ["response:new"] = "http.serve's own",
+  ["response:date_line"] = "http.serve's own",
 }
 
 local function methods_of(metatable)
@@ -195,12 +201,16 @@ local function public()
   end
   if neap.notify then names["neap.notify"] = true end
   local function add(metatable)
-    local class = metatable.__name:match "^neap%.([%w_]+)$"
+    local class = metatable.__name:match "^neap%.[%w_.]-([%w_]+)$"
     for name in pairs(class and methods_of(metatable) or {}) do
       if not name:find "^__" then names[class:lower() .. ":" .. name] = true end
     end
   end
   add((select(-1, make_types())))
+  add(require("neap.http.request").meta)
+  add(require "neap.http.response")
+  add(require("neap.http.client").reply)
+  add(getmetatable(assert(require("neap.tls").context())))
   for key, value in pairs(debug.getregistry()) do
     local ours = type(key) == "userdata" or type(key) == "number" -- by a type's address
     if ours and type(value) == "table" and value.__name then add(value) end

@@ -18,7 +18,7 @@ local function fail(message, code) return nil, message, code end
 
 local no_options = {}
 
---- length: bytes; "chunked"; or "end": until the peer closes. max: EMSGSIZE past it.
+-- length: bytes; "chunked"; or "end": until the peer closes. max: EMSGSIZE past it.
 -- before: called once before the first byte is read (100 Continue).
 function body.new(conn, length, max, before)
   return setmetatable({
@@ -125,7 +125,7 @@ end
 
 -- All of it as one string.
 function body:all()
-  if self.text then return self.text end
+  if self.text then return self.text end -- it was read before
   local pieces = {}
   while true do
     local piece, message, code = self:next()

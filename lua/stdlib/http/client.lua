@@ -27,7 +27,6 @@ local function bad(n, name, text)
   error(("bad argument #%d to '%s' (%s)"):format(n, name, text), 2)
 end
 
----@class neap.http.url
 -- "http://user@host:80/path?query#x" -> its parts; nil and why.
 local function parse_url(url)
   local scheme, rest = url:match "^(%a[%w+.-]*)://(.*)$"
@@ -85,7 +84,7 @@ local function keep(key, conn)
   list[#list + 1] = { conn = conn, since = tasks.now() }
 end
 
---- Closes the connections that are kept for further requests.
+-- http.forget.
 function client.forget()
   for key, list in pairs(kept) do
     for _, entry in ipairs(list) do entry.conn:close() end
@@ -119,7 +118,8 @@ end
 function reply:body()
   local text, message, code = self.input:all()
   settle(self)
-  return text, message, code
+  if text then return text end
+  return nil, message, code
 end
 
 --- An iterator over the body's pieces as they come; raises what is no end.
@@ -356,6 +356,7 @@ function client.request(url, opts, name)
   return nil, ("%s %s: too many redirects"):format(own.method, url), "ELOOP"
 end
 
+client.reply = reply
 client.parse_url = parse_url
 client.join = join
 

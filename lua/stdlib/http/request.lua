@@ -2,6 +2,24 @@
 
 local bodies = require "neap.http.body"
 
+local request = {}
+
+-- "a%20b+c" -> "a b+c"; `plus`: "+" means a blank, as in forms.
+function request.decode(s, plus)
+  if plus then s = s:gsub("+", " ") end
+  return (s:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
+end
+
+-- "a=1&b=2" -> { a = "1", b = "2" }
+function request.decode_form(s)
+  local form = {}
+  for pair in s:gmatch "[^&]+" do
+    local name, value = pair:match "^([^=]*)=?(.*)$"
+    form[request.decode(name, true)] = request.decode(value, true)
+  end
+  return form
+end
+
 ---@class neap.http.request
 ---@field method string "GET"
 ---@field target string as it was sent
@@ -13,24 +31,6 @@ local bodies = require "neap.http.body"
 ---@field headers table<string, string> by names in lower case; several of one name joined by ", "
 ---@field length? integer Content-Length
 ---@field conn neap.stream
-local request = {}
-
---- "a%20b+c" -> "a b+c"; `plus`: "+" means a blank, as in forms.
-function request.decode(s, plus)
-  if plus then s = s:gsub("+", " ") end
-  return (s:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end))
-end
-
---- "a=1&b=2" -> { a = "1", b = "2" }
-function request.decode_form(s)
-  local form = {}
-  for pair in s:gmatch "[^&]+" do
-    local name, value = pair:match "^([^=]*)=?(.*)$"
-    form[request.decode(name, true)] = request.decode(value, true)
-  end
-  return form
-end
-
 local methods = {}
 
 local function body_of(self)
@@ -56,8 +56,7 @@ request.body_of = body_of
 ---@return string? message
 ---@return string? code EMSGSIZE past max_body (answer 413), EBADMSG, EPIPE, ETIMEDOUT
 function methods:body()
-  local text, message, code = body_of(self):all()
-  return text, message, code
+  return body_of(self):all()
 end
 
 --- An iterator over the body's pieces as they come; raises what is no end.

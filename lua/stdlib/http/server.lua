@@ -140,11 +140,7 @@ local function check_limit(opts, name)
   return value
 end
 
---- A handler for net.serve that speaks HTTP on each connection.
----@param opts? neap.http.serve_options
----@param handler fun(req: neap.http.request, res: neap.http.response)
----@return fun(conn: neap.stream)
----@return table rest the options that are not HTTP's
+-- http.handler; and the options that are not HTTP's.
 function server.handler(opts, handler)
   if handler == nil then opts, handler = {}, opts end
   local meta = getmetatable(handler)

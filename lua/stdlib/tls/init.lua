@@ -102,13 +102,7 @@ tls.context = face(function(opts)
   return new_context(opts, opts.server and true or false, "context")
 end)
 
---- Reads the certificates again, or others: connections to come use them, open ones stay as they
--- are, and so do the tickets that clients hold. After a failure everything is as before.
----@param opts? neap.tls.options what changes
----@return neap.tls.context|nil self
----@return string? message
----@return string? code
-context.reload = face(function(self, opts)
+local reload = face(function(self, opts)
   local all = {}
   for key, value in pairs(self.opts) do all[key] = value end
   for key, value in pairs(opts or {}) do all[key] = value end
@@ -118,6 +112,14 @@ context.reload = face(function(self, opts)
   self.opts, self.names = all, all.names
   return self
 end)
+
+--- Reads the certificates again, or others: connections to come use them, open ones stay as they
+-- are, and so do the tickets that clients hold. After a failure everything is as before.
+---@param opts? neap.tls.options what changes
+---@return neap.tls.context|nil self
+---@return string? message
+---@return string? code
+function context:reload(opts) return reload(self, opts) end
 
 local function is_context(value) return getmetatable(value) == context end
 
