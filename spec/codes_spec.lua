@@ -11,6 +11,7 @@ local core = require "neap.codec.core"
 local dns = require "neap.dns"
 local fs = require "neap.fs"
 local helper = require "spec.support.helper"
+local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
 local tls = require "neap.tls"
@@ -707,6 +708,76 @@ causes["neap.tls.context"] = {
   ECERT = function() -- the key of another certificate
     return tls.context { cert = certs.path "server.pem", key = certs.path "other.key" }
   end,
+  ENOENT = function() return tls.context { ca = "/nonexistent" } end,
+  EINVAL = function() return tls.context { ca = "/dev/null" } end,
+  EACCES = function()
+    return child("setpriv --reuid 65534 --clear-groups NEAP", [[
+      return require("neap.tls").context { ca = "/etc/shadow" }]])
+  end,
+}
+
+-- ---- HTTP ----
+
+local function http_server(handler, opts)
+  opts = opts or {}
+  opts.log = function() end
+  local server = http.serve("127.0.0.1:0", opts, handler)
+  helper.after(function()
+    http.forget()
+    server:stop(0)
+  end)
+  return (server.address:gsub("^tcp", "http"))
+end
+
+-- The reply's body, of a server that says these bytes to every request.
+local function answered(bytes, timeout)
+  local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
+    conn:read_until "\r\n\r\n"
+    conn:write(bytes)
+    if timeout then conn:read() end
+  end)
+  helper.after(function() server:stop(0) end)
+  return http.get((server.address:gsub("^tcp", "http")), { timeout = timeout, max_body = 10 })
+end
+
+local function body_of(...)
+  local reply <close> = assert(answered(...))
+  return reply:body()
+end
+
+-- What req:body() gives for a request with these bytes as its body.
+local function received(fields, bytes, opts)
+  local results
+  local url = http_server(function(req) results = table.pack(req:body()) end, opts)
+  local conn <close> = assert(net.connect((url:gsub("^http", "tcp"))))
+  conn:write("POST / HTTP/1.1\r\nHost: a\r\n", fields, "\r\n\r\n", bytes)
+  if not (opts and opts.body_timeout) then conn:shutdown() end
+  conn:read "a"
+  return table.unpack(results, 1, 3)
+end
+
+local ok = "HTTP/1.1 200 OK\r\n"
+
+causes["neap.http.request"] = {
+  EINVAL = function() return http.get "ftp://a/" end,
+  ELOOP = function()
+    return http.get(http_server(function(_, res) res:redirect "/" end))
+  end,
+  EBADMSG = function() return answered "SSH-2.0-x\r\n\r\n" end,
+  EPIPE = function() return answered "" end,
+  ETIMEDOUT = function() return answered("", soon) end,
+}
+causes["reply:body"] = {
+  EMSGSIZE = function() return body_of(ok .. "Content-Length: 11\r\n\r\n") end,
+  EBADMSG = function() return body_of(ok .. "Transfer-Encoding: chunked\r\n\r\nx\r\n") end,
+  EPIPE = function() return body_of(ok .. "Content-Length: 5\r\n\r\nabc") end,
+  ETIMEDOUT = function() return body_of(ok .. "Content-Length: 5\r\n\r\nabc", 0.1) end,
+}
+causes["request:body"] = {
+  EMSGSIZE = function() return received("Content-Length: 11", "", { max_body = 10 }) end,
+  EBADMSG = function() return received("Transfer-Encoding: chunked", "x\r\n") end,
+  EPIPE = function() return received("Content-Length: 5", "abc") end,
+  ETIMEDOUT = function() return received("Content-Length: 5", "abc", { body_timeout = 0.05 }) end,
 }
 
 -- Of codecs: the message that does it, and the code.
