@@ -8,15 +8,19 @@ local neap = require "neap"
 
 local MUCH <const> = helper.hard and 20000 or 8 << 20
 
+local function numbered(n)
+  local t = {}
+  for i = 1, n // 9 + 1 do t[i] = ("%08d\n"):format(i) end
+  return table.concat(t):sub(1, n)
+end
+
+local texts = {}
+
 -- A file of `n` bytes in which every place can be told from every other; and the bytes.
 local function file(n)
   local path = helper.tmpdir() .. "/file"
-  local t, len = {}, 0
-  for i = 1, n // 9 + 1 do
-    t[i] = ("%08d\n"):format(i)
-    len = len + 9
-  end
-  local text = table.concat(t):sub(1, n)
+  texts[n] = texts[n] or numbered(n)
+  local text = texts[n]
   helper.write_file(path, text)
   return path, text
 end
@@ -227,6 +231,7 @@ describe("send_file", function()
         local n, _, code, sent = a:send_file(f)
         a:close()
         print(n or code, sent, select(2, t:join()))
+        b:close()
       ]])
       local out, err = helper.run(("env ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o /dev/null "
         .. "-e trace=sendfile -e inject=sendfile:error=%s:when=2+ %s %s %s"):format(errno,
