@@ -81,6 +81,13 @@ static int wait_writable(lua_State *L, sending *f, lua_KContext by, lua_KFunctio
   return np_wait(L, inside ? &send_wait_inside : &send_wait, f, (uint64_t)by, by, k);
 }
 
+/* A receiver that always takes more would never let the deadline end a wait. */
+static int out_of_time(lua_State *L, sending *f) {
+  np_stream_write_abort(f->u->s, -ETIMEDOUT);
+  np_stream_hand_over(f->u);
+  return failed(L, f, -ETIMEDOUT);
+}
+
 static int k_send(lua_State *L, int status, lua_KContext by) {
   sending *f = lua_touserdata(L, AT_SENDING);
   stream *u = f->u;
@@ -98,6 +105,7 @@ static int k_send(lua_State *L, int status, lua_KContext by) {
     f->sent += (uint64_t)r;
     f->left -= (uint64_t)r;
     if (f->left == 0 || (uint64_t)r < most) continue;
+    if (np_loop_now(np_loop_of(L)) >= (uint64_t)by) return out_of_time(L, f);
     np_stream_breathe(u->s);
     return wait_writable(L, f, by, k_send);
   }
