@@ -841,6 +841,17 @@ causes["file:write"] = {
     return ok, message, code]]),
 }
 
+causes["stream:send_file"] = {
+  ENODATA = function()
+    local a, b = net.pair()
+    helper.after(function()
+      a:close()
+      b:close()
+    end)
+    return a:send_file("/etc/passwd", 0, 1 << 40)
+  end,
+}
+
 -- ---- what is promised ----
 
 local known = { EAI_AGAIN = true, EAI_FAIL = true, ENOTFOUND = true, ECERT = true, ETLS = true,

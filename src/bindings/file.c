@@ -72,9 +72,8 @@ static int f_unpack(lua_State *L) { return delegate(L, np_f_unpack); }
 static uint64_t take_timeout(lua_State *L, fsfile *f) { return np_stream_take_options(L, f->in); }
 
 static fscall *new_call(lua_State *L, fsfile *f, np_fsop op, const char *what, uint64_t by) {
-  np_fsreq *r = np_fs_new(op, NULL, NULL);
-  fscall *c = np_fs_push_call(L, r, what);
-  r->file = np_fsfile_ref(f->core);
+  fscall *c = np_fs_push_call(L, op, NULL, NULL, what);
+  c->r->file = np_fsfile_ref(f->core);
   c->on = f;
   c->by_ns = by;
   return c;
@@ -226,16 +225,15 @@ static int f_close(lua_State *L) {
   bool can = lua_isyieldable(L) && np_task_of(L);
   uint64_t by = lua_istable(L, 2) ? take_timeout(L, f) : NP_NEVER;
   lua_settop(L, 1);
+  fscall *c = can ? np_fs_push_call(L, NP_FS_CLOSE, NULL, NULL, "close") : NULL;
   f->core = NULL;
-  close_input(L);
+  if (c) c->r->file = core;
   while (np_node_linked(&f->turns)) np_waiter_fail(np_waiter_first(&f->turns), NP_ECLOSED);
-  np_fsreq *r = can ? np_fs_new(NP_FS_CLOSE, NULL, NULL) : NULL;
-  if (!r) {
+  close_input(L);
+  if (!c) {
     np_fsfile_drop(np_loop_of(L), core);
     return lua_pushboolean(L, 1), 1;
   }
-  r->file = core;
-  fscall *c = np_fs_push_call(L, r, "close");
   lua_getiuservalue(L, 1, NP_FILE_PATH);
   lua_setiuservalue(L, -2, 1);
   c->by_ns = by;

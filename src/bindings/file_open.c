@@ -64,10 +64,9 @@ int np_fs_open(lua_State *L) {
   np_check_options(L, opt, open_options);
   int permissions = (int)np_opt_integer(L, opt, "mode", 0666, 0, 07777);
   uint64_t by = np_deadline_opt(L, opt, -1);
-  np_fsreq *r = np_fs_new(NP_FS_OPEN, path, NULL);
-  fscall *c = np_fs_push_call(L, r, "open");
-  r->flags = flags;
-  r->mode = permissions;
+  fscall *c = np_fs_push_call(L, NP_FS_OPEN, path, NULL, "open");
+  c->r->flags = flags;
+  c->r->mode = permissions;
   c->by_ns = by;
   c->push = push_file;
   return np_fs_call(L, c);

@@ -20,15 +20,17 @@ static int call_gc(lua_State *L) {
   return 0;
 }
 
-fscall *np_fs_push_call(lua_State *L, np_fsreq *r, const char *what) {
-  if (!r) luaL_error(L, "not enough memory");
+fscall *np_fs_push_call(lua_State *L, np_fsop op, const char *path, const char *to,
+                        const char *what) {
   fscall *c = lua_newuserdatauv(L, sizeof *c, 1);
-  *c = (fscall){.r = r, .by_ns = NP_NEVER, .what = what};
+  *c = (fscall){.by_ns = NP_NEVER, .what = what};
   if (luaL_newmetatable(L, "neap.fs.call")) {
     lua_pushcfunction(L, call_gc);
     lua_setfield(L, -2, "__gc");
   }
   lua_setmetatable(L, -2);
+  c->r = np_fs_new(op, path, to);
+  if (!c->r) luaL_error(L, "not enough memory");
   return c;
 }
 
@@ -39,11 +41,18 @@ static void on_answer(void *owner) {
   np_task_wake(t);
 }
 
+/* Before anything that may raise. */
+static void finish(fscall *c) {
+  if (!c->started || c->finished) return;
+  c->finished = true;
+  if (c->r && c->done) c->done(c);
+  if (c->on) np_file_hand_over(c->on);
+}
+
 static void end_call(fscall *c) {
-  if (c->r && c->done && c->started) c->done(c);
+  finish(c);
   if (c->r) np_fs_free(c->r);
   c->r = NULL;
-  if (c->on && c->started) np_file_hand_over(c->on);
 }
 
 static void request_abort(np_task *t, void *obj) {
@@ -100,6 +109,7 @@ static int k_call(lua_State *L, int status, lua_KContext at) {
     c->task = np_task_of(L);
     return np_wait(L, &request_wait, c, c->by_ns, at, k_call);
   }
+  finish(c);
   int n = c->r && c->r->result < 0 ? fail_call(L, c, (int)c->r->result) : c->push(L, c);
   end_call(c);
   return n;
@@ -280,8 +290,8 @@ static int f_row(lua_State *L) {
   int opt = read_args(L, w->args, &asked);
   uint64_t by = np_deadline_opt(L, opt, -1);
   lua_settop(L, opt);
-  np_fsreq *r = np_fs_new(w->op, path, asked.to);
-  fscall *c = np_fs_push_call(L, r, w->name);
+  fscall *c = np_fs_push_call(L, w->op, path, asked.to, w->name);
+  np_fsreq *r = c->r;
   r->mode = asked.mode;
   r->flags = asked.flags;
   r->uid = asked.uid;
@@ -302,9 +312,8 @@ static int f_read(lua_State *L) {
   luaL_argcheck(L, max >= 0, 2, "a limit cannot be negative");
   np_check_options(L, opt, plain_options);
   uint64_t by = np_deadline_opt(L, opt, -1);
-  np_fsreq *r = np_fs_new(NP_FS_READ_ALL, path, NULL);
-  fscall *c = np_fs_push_call(L, r, "read");
-  r->len = (size_t)max;
+  fscall *c = np_fs_push_call(L, NP_FS_READ_ALL, path, NULL, "read");
+  c->r->len = (size_t)max;
   c->by_ns = by;
   c->push = push_data;
   return np_fs_call(L, c);
@@ -326,8 +335,8 @@ static int f_write(lua_State *L) {
                 "option 'atomic' replaces the file: not with 'append' or 'exclusive'");
   int mode = (int)np_opt_integer(L, 3, "mode", 0666, 0, 07777);
   uint64_t by = np_deadline_opt(L, 3, -1);
-  np_fsreq *r = np_fs_new(NP_FS_WRITE_ALL, path, NULL);
-  fscall *c = np_fs_push_call(L, r, "write");
+  fscall *c = np_fs_push_call(L, NP_FS_WRITE_ALL, path, NULL, "write");
+  np_fsreq *r = c->r;
   r->data = malloc(len + 1);
   if (!r->data) return luaL_error(L, "not enough memory");
   memcpy(r->data, data, len);

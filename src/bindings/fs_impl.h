@@ -29,11 +29,12 @@ typedef struct fscall {
   void (*begin)(lua_State *L, struct fscall *c); /* before it starts, with the turn; NULL */
   void (*done)(struct fscall *c);                /* with the answer, good or bad; NULL */
   int64_t number;                                /* push's own */
-  bool started;
+  bool started, finished;                        /* has the turn; has handed it over */
 } fscall;
 
-/* Pushes a call of r (assumes ownership, also when it raises; NULL raises for memory). */
-fscall *np_fs_push_call(lua_State *L, np_fsreq *r, const char *what);
+/* Pushes a call with a request of its own, as np_fs_new has it. */
+fscall *np_fs_push_call(lua_State *L, np_fsop op, const char *path, const char *to,
+                        const char *what);
 /* Runs the call on top of the stack, and returns its results: use as `return np_fs_call(...)`. */
 int np_fs_call(lua_State *L, fscall *c);
 
