@@ -114,7 +114,7 @@ end
 --- The whole body, as long as `max_body` allows.
 ---@return string|nil body
 ---@return string? message
----@return string? code EMSGSIZE, EBADMSG, EPIPE (cut short), ETIMEDOUT and what the connection's are
+---@return string? code EMSGSIZE, EBADMSG, EPIPE (cut short), ETIMEDOUT, the connection's own
 function reply:body()
   local text, message, code = self.input:all()
   settle(self)
@@ -253,14 +253,15 @@ local function attempt(url, opts)
   opts.used = body
   local unfinished <close> = setmetatable({ conn = key and take_kept(key) }, abandon)
   while true do
-    local again, conn, message, code = unfinished.conn ~= nil, unfinished.conn, nil, nil
+    local conn = unfinished.conn
+    local again = conn ~= nil
+    local r, message, code
     if not conn then
       conn, message, code = open(url, opts)
       if not conn then return nil, message, code end
       unfinished.conn = conn
     end
     conn.timeout = opts.left()
-    local r
     r, message, code = exchange(conn, url, opts, body)
     if r then
       unfinished.conn = nil
