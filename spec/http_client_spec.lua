@@ -57,7 +57,8 @@ describe("the URL of a request", function()
   it("joins a redirect's target", function()
     local url = client.parse_url "http://h/a/b?c"
     for _, case in ipairs { { "/x", "http://h/x" }, { "x", "http://h/a/x" },
-      { "../x", "http://h/x" }, { "?y", "http://h/a/b?y" }, { "//i/x", "http://i/x" }, { "https://j/", "https://j/" },
+      { "../x", "http://h/x" }, { "?y", "http://h/a/b?y" },
+      { "//i/x", "http://i/x" }, { "https://j/", "https://j/" },
       { "./x/../y", "http://h/a/y" } } do
       assert.equal(case[2], client.join(url, case[1]))
     end
