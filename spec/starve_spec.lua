@@ -240,6 +240,30 @@ scripts["writers that wait, closes, lingerers, aborts"] = [[
   a:close()
 ]]
 
+scripts["files, watches, sends of files"] = [[
+  local neap, net, fs = require "neap", require "neap.net", require "neap.fs"
+  local dir = assert(fs.mkdtemp "TMPDIR/XXXXXX")
+  do
+    local w <close> = assert(fs.watch(dir))
+    assert(fs.write(dir .. "/a", "text\n", { atomic = true }))
+    assert(w:event { timeout = 5 })
+    local f <close> = assert(fs.open(dir .. "/a", "r+"))
+    assert(f:read() == "text" and f:write("more\n"):seek "end" == 10)
+    f:seek "set"
+    for line in f:lines() do assert(#line == 4) end
+    assert(fs.read(dir .. "/a") == "text\nmore\n" and f:stat().size == 10)
+    for name in assert(fs.scandir(dir)) do assert(name == "a") end
+    local a, b = assert(net.pair())
+    local _ <close> = a
+    local _ <close> = b
+    assert(a:send_file(f, 5) == 5 and b:read() == "more")
+    local t = neap.spawn(f.read, f, "a")
+    t:cancel()
+    t:join()
+    assert(f:close())
+  end
+]]
+
 scripts["connections of a server that fails"] = [[
   local neap, net = require "neap", require "neap.net"
   local clients = {}
@@ -289,7 +313,8 @@ describe("without memory", function()
   for name, script in pairs(scripts) do
     it("a run ends in order: " .. name, function()
       local program = build()
-      local path = helper.write_file(helper.tmpdir() .. "/script.lua", (script:gsub("BIG", BIG)))
+      local text = script:gsub("BIG", BIG):gsub("TMPDIR", helper.tmpdir())
+      local path = helper.write_file(helper.tmpdir() .. "/script.lua", text)
       local whole, _, fine = helper.run(("%s %s 1000000"):format(program, path))
       assert.equal("1 runs: 0 without a runtime, 0 failed, 1 ended well\n", whole)
       assert.equal(0, fine)
