@@ -184,7 +184,7 @@ describe("every codec", function()
 end)
 
 describe("hostile bytes", function()
-  local nested = P { "(" * lpeg.V(1) ^ 0 * ")" }
+  local nested, kept = P { "(" * lpeg.V(1) ^ 0 * ")" }, P { lpeg.Ct("(" * lpeg.V(1) ^ -1 * ")") }
   local head = codec.record(">i4", { "size" })
   local body = codec.sequence { head, function(h) return h.size end, max = 100 }
   -- codec, bytes, code; at_end: only there
@@ -212,6 +212,7 @@ describe("hostile bytes", function()
     { codec.line():map(tonumber), "x\n", "EBADMSG" },
     { codec.line():grammar(pairs_grammar), "a=1 \n", "EBADMSG" },
     { codec.line():grammar(nested), ("("):rep(1000) .. (")"):rep(1000) .. "\n", "EBADMSG" },
+    { codec.line():grammar(kept), ("("):rep(250) .. (")"):rep(250) .. "\n", "EBADMSG" },
     { codec.netstring():of(codec.tlv ">I1I1"), "3:\1\2a,", "EBADMSG" }, -- lies within its frame
     { codec.netstring():of(codec.tlv ">I1I1"), "4:\1\1ab,", "EBADMSG" }, -- bytes are left over
     { codec.netstring():of(codec.tlv ">I1I1"), "0:,", "EBADMSG" },

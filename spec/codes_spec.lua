@@ -475,6 +475,9 @@ local causes = {
     EMSGSIZE = function() return said "xxxxx":match(P "y", 4) end,
     EPIPE = function() return said "x":match(P "xy") end,
     ETIMEDOUT = function() return pair():match(P "x", nil, { timeout = soon }) end,
+    EBADMSG = function()
+      return said(("("):rep(1000)):match(P { "(" * require("lpeg").V(1) ^ 0 * ")" })
+    end,
   },
 
   ["listener:accept"] = {

@@ -82,6 +82,28 @@ describe("match", function()
     assert.has_error(function() a:match "x" end)
     assert.has_error(function() a:match(P "x", 0) end)
   end)
+
+  it("answers what goes too deep or has too many captures with a code, not an error", function()
+    local V, Ct = lpeg.V, lpeg.Ct
+    local nested, many = P { Ct("(" * V(1) ^ -1 * ")") }, C(1) * (C(1) - ".") ^ 0 * "."
+    for _, case in ipairs { { nested, ("("):rep(5000) },
+      { nested, ("("):rep(300) .. (")"):rep(300) }, { many, ("x"):rep(100001) .. "." } } do
+      local a, b = pair()
+      neap.spawn(function() a:write(case[2]) end)
+      local none, message, code = b:match(case[1], 1 << 20, { timeout = 10 })
+      assert.is_nil(none)
+      assert.equal("EBADMSG", code, message)
+      assert.equal(case[2]:sub(1, 300), b:read(300)) -- the bytes stay
+    end
+    local a, b = pair()
+    a:write((("x"):rep(2000)) .. ".")
+    assert.equal(2000, select("#", b:match(many)))
+    a:write "y."
+    local broken = lpeg.Cmt(C "y", function() error "broken" end)
+    local ok, err = pcall(b.match, b, broken)
+    assert.is_false(ok)
+    assert.matches("broken", err)
+  end)
 end)
 
 describe("a codec written in Lua", function()

@@ -19,6 +19,7 @@ local WINDOW = 1024
 local PAUSE_S = 6e-8
 
 local face = require "neap.face"
+local matcher = require "neap.codec.grammar"
 
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
 
@@ -77,7 +78,8 @@ end
 ---@param pattern userdata an LPeg pattern; the results are its captures, else the matched text
 ---@param max? integer bytes (line_max: 65536); past them EMSGSIZE, and the bytes stay
 ---@param opts? { timeout: number }
----@return any ... nil at the end; nil, message, code: EMSGSIZE, EPIPE (the end), ETIMEDOUT
+---@return any ... nil at the end; nil, message, code: EMSGSIZE, EPIPE (the end), ETIMEDOUT, EBADMSG
+--- (nested deeper than LPeg goes, or more than 100000 captures; the bytes stay)
 function methods:match(pattern, max, opts)
   local lpeg = require "lpeg"
   if lpeg.type(pattern) ~= "pattern" then
@@ -86,9 +88,10 @@ function methods:match(pattern, max, opts)
   if max ~= nil and (math.type(max) ~= "integer" or max < 1) then
     error("bad argument #2 to 'match' (a positive integer expected)", 2)
   end
-  local whole = lpeg.Ct(pattern) * lpeg.Cp()
+  local match = matcher(lpeg.Ct(pattern) * lpeg.Cp())
   return attempts(self, "match", max or self.line_max, opts, function(bytes)
-    local captures, after = whole:match(bytes)
+    local captures, after = match(bytes)
+    if not captures and after then return fail(self, "match", after, "EBADMSG") end
     if not captures then return false end
     if #captures == 0 then return true, after - 1, bytes:sub(1, after - 1) end
     return true, after - 1, table.unpack(captures)

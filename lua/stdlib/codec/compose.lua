@@ -5,6 +5,7 @@
 -- (sequences and choices are in parts.lua).
 
 local core = require "neap.codec.core"
+local matcher = require "neap.codec.grammar"
 local scanner = require "neap.codec.scanner"
 
 local Composed = { __name = "neap.codec", scanner = scanner }
@@ -108,7 +109,8 @@ function methods:map(decode, encode)
 end
 
 --- Frames that an LPeg pattern has to match whole: its captures (a table where all have names),
--- without captures the text. EBADMSG for others.
+-- without captures the text. EBADMSG for others, also such as nest deeper than LPeg goes or have
+-- more than 100000 captures.
 ---@param pattern userdata
 ---@param back? function the text of a message; absent: the message is the text
 ---@return neap.Codec
@@ -118,13 +120,10 @@ function methods:grammar(pattern, back)
   if lpeg.type(pattern) ~= "pattern" then
     error(("bad argument #1 to 'grammar' (LPeg pattern expected, got %s)"):format(type(pattern)), 2)
   end
-  local whole = lpeg.Ct(pattern) * -1
+  local match = matcher(lpeg.Ct(pattern) * -1)
   local function forth(text)
-    local ok, captures = pcall(whole.match, whole, text)
-    -- the bytes of a peer may nest deeper than LPeg goes (lpeg.setmaxstack)
-    if not ok and tostring(captures):find "stack overflow" then return nil, "nested too deep" end
-    if not ok then error(captures, 0) end
-    if not captures then return nil, "the grammar does not match" end
+    local captures, why = match(text)
+    if not captures then return nil, why or "the grammar does not match" end
     if captures[1] == nil and next(captures) == nil then return text end
     if captures[1] == nil then return captures end -- groups with names
     return table.unpack(captures)
