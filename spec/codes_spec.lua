@@ -523,6 +523,22 @@ local causes = {
     ENODEV = function() return udp():send("x", "[fe80::1%no-such]:9") end,
     EOPNOTSUPP = function() return udp { connect = "127.0.0.1:9" }:send("x", { fds = { 0 } }) end,
   },
+  ["datagram:send_message"] = {
+    EINVAL = function() return udp():send_message(codec.line(), "a\nb") end,
+    EMSGSIZE = function() return udp():send_message(codec.line(1), "ab") end,
+  },
+  ["datagram:read_message"] = {
+    EBADMSG = function()
+      local a = udp()
+      assert(a:send("12345", a.address))
+      return a:read_message(codec.netstring(), { timeout = 5 })
+    end,
+    EMSGSIZE = function()
+      local a = udp()
+      assert(a:send("12345\n", a.address))
+      return a:read_message(codec.line(4), { timeout = 5 })
+    end,
+  },
   ["datagram:recv"] = {
     EMSGSIZE = function()
       local a = udp()

@@ -245,5 +245,10 @@ static const luaL_Reg functions[] = {
 int luaopen_neap_dgram_core(lua_State *L) {
   np_type_init(L, &dgram_type);
   luaL_newlib(L, functions);
+  np_push_metatable(L, &dgram_type);
+  lua_getfield(L, -1, "__index");
+  lua_getupvalue(L, -1, 1);
+  lua_setfield(L, -4, "methods"); /* for methods written in Lua: stdlib/net/messages.lua */
+  lua_pop(L, 2);
   return 1;
 }

@@ -6,6 +6,7 @@
 -- front of calls that take literals.
 
 require "neap.stream" -- the methods of streams that are written in Lua
+require "neap.net.messages" -- those of datagram sockets
 
 local connecting = require "neap.connect.core"
 local listener = require "neap.listener.core"
