@@ -118,6 +118,32 @@ describe("a TLS server", function()
     assert.matches("subject=CN = localhost", (s_client(port, "-noservername")))
   end)
 
+  it("asks of a client what the name's context asks, also of one that resumes", function()
+    for _, version in ipairs { "1.2", "1.3" } do
+      local strict = assert(tls.context { server = true, cert = certs.path "other.pem",
+        key = certs.path "other.key", ca = certs.path "ca.pem" })
+      local server, _, logged = serve({ names = { ["other.test"] = strict } }, function(c)
+        c:write(c.tls.peer and "known" or "unknown")
+      end)
+      local ctx = assert(tls.context { verify = false, max_version = version })
+      local function ask(name)
+        local c <close> = net.connect(server.address, { context = ctx, name = name, session = "x" })
+        return c and c:read "a" -- in TLS 1.3 the refusal comes after the client's end of it
+      end
+      for _ = 1, 2 do assert.equal("unknown", ask "localhost") end
+      assert.is_nil(ask "other.test") -- the ticket says nothing about who it is
+      assert(helper.wait_until(function() return #logged == 1 end))
+      assert.matches("peer did not return a certificate", logged[1])
+    end
+    local new = assert(tls.context { server = true, cert = certs.path "other.pem",
+      key = certs.path "other.key", min_version = "1.3" })
+    local _, port, logged = serve { names = { ["other.test"] = new } }
+    local _, status = s_client(port, "-tls1_2 -servername other.test")
+    assert.not_equal(0, status)
+    assert(helper.wait_until(function() return #logged == 1 end))
+    assert.matches("protocol", logged[1])
+  end)
+
   it("asks a function for the certificate, which may wait", function()
     local asked = {}
     local other = assert(tls.context { server = true, cert = certs.path "other.pem",
@@ -413,6 +439,68 @@ describe("starttls", function()
         assert.matches("close_notify", message)
         assert.equal("ETRUNCATED", code)
       end
+    end
+  end)
+
+  local function shaken(kind)
+    local a, b = pair(kind)
+    local task = neap.spawn(b.starttls, b, certs.server { server = true })
+    assert(a:starttls(certs.client { name = "localhost" }))
+    assert(task:join())
+    return a, b
+  end
+
+  it("reads what the peer said before writing failed", function()
+    local l <close> = assert(net.listen "127.0.0.1:0")
+    local a <close> = assert(net.connect(l.address))
+    local b <close> = assert(l:accept())
+    local task = neap.spawn(b.starttls, b, certs.server { server = true })
+    assert(a:starttls(certs.client { name = "localhost" }))
+    assert(task:join())
+    b:write "answer\n"
+    b:flush()
+    b:abort()
+    assert(helper.wait_until(function() return not (a:write "x" and a:flush()) end))
+    assert.equal("answer", a:read())
+    assert.is_nil((a:read()))
+  end)
+
+  it("leaves the stream free when it is cancelled", function()
+    local a = pair()
+    local task = neap.spawn(a.starttls, a, certs.client { name = "localhost" })
+    neap.yield()
+    task:cancel()
+    task:join()
+    local ok, _, code = a:read("l", { timeout = 0 })
+    assert.is_nil(ok)
+    assert.equal("ETIMEDOUT", code)
+  end)
+
+  it("takes many small records in turns", function()
+    local a, b = shaken "unix"
+    local n = helper.hard and 200 or 5000
+    local writer = neap.spawn(function()
+      for _ = 1, n do
+        b:write "x"
+        b:flush()
+      end
+    end)
+    neap.sleep(0.01)
+    local got = 0
+    while got < n do
+      local piece = assert(a:recv(1 << 16))
+      assert.is_true(#piece <= 128)
+      got = got + #piece
+    end
+    assert(writer:join())
+  end)
+
+  it("tells of itself while finalizers close it", function()
+    for _ = 1, 5 do
+      local a = shaken()
+      setmetatable({}, { __gc = function() a:close() end })
+      repeat local _ = a.tls until a.closed
+      assert.is_nil(a.tls)
     end
   end)
 

@@ -340,7 +340,7 @@ static int f_index(lua_State *L) {
   if (!u->s) return 0;
   if (strcmp(k, "peer") == 0) return push_end(L, u, np_socket_peer);
   if (strcmp(k, "address") == 0) return push_end(L, u, np_socket_local);
-  if (strcmp(k, "tls") == 0) return np_push_tls_info(L, u->s);
+  if (strcmp(k, "tls") == 0) return np_push_tls_info(L, u);
   if (strcmp(k, "unread_bytes") == 0) return lua_pushinteger(L, (lua_Integer)np_stream_in(u->s)), 1;
   if (strcmp(k, "unsent_bytes") == 0)
     return lua_pushinteger(L, (lua_Integer)np_stream_out(u->s)), 1;

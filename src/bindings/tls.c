@@ -1,6 +1,7 @@
 /* neap.tls.core: contexts, putting TLS on a stream, and waiting for its handshake. */
 #include "bindings/tls.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "bindings/modules.h"
@@ -176,7 +177,7 @@ static int f_use(lua_State *L) {
   stream *u = np_stream_self(L);
   np_tls_context *c = lua_isnoneornil(L, 2) ? NULL : np_check_tls_box(L, 2)->core;
   np_transport *t = u->s ? np_tls_of(u->s) : NULL;
-  if (t) np_tls_use(t, c);
+  if (t) np_tls_use(t, c); /* a failure is told by the next handshake */
   return 0;
 }
 
@@ -188,7 +189,7 @@ typedef struct shake {
   stream *u;
   np_transport *t; /* NULL: over */
   np_task *task;   /* waits; NULL: was woken */
-  int code;        /* NP_ECLOSED: the stream was closed meanwhile */
+  int code;        /* why it is over: NP_ECLOSED, the deadline's, … */
 } shake;
 
 static void let_go(shake *h) {
@@ -219,8 +220,10 @@ static int shake_gc(lua_State *L) {
 }
 
 static void shake_abort(np_task *t, void *obj) {
-  (void)t;
-  ((shake *)obj)->task = NULL;
+  shake *h = obj;
+  h->task = NULL;
+  h->code = np_task_cause(t);
+  let_go(h);
 }
 static int shake_describe(void *obj, char *buf, size_t size) {
   return np_stream_describe(((shake *)obj)->u, buf, size);
@@ -232,9 +235,8 @@ static const np_waitkind shake_wait_inside = {"handshake", false, shake_abort, s
 static int shake_failed(lua_State *L, shake *h, int code) {
   stream *u = h->u;
   np_stream_name(L, u); /* first: a finalizer may close it meanwhile */
-  const char *why =
-    u->s && code != -ETIMEDOUT ? np_transport_reason(np_stream_transport(u->s)) : NULL;
-  if (u->s && code != -ETIMEDOUT) np_stream_fail(u->s, code);
+  const char *why = u->s && h->t ? np_transport_reason(np_stream_transport(u->s)) : NULL;
+  if (u->s && h->t) np_stream_fail(u->s, code); /* not at the deadline */
   let_go(h);
   if (code == NP_ECLOSED) return np_fail_closed(L, &u->streak);
   if (why)
@@ -252,7 +254,11 @@ static int k_shake(lua_State *L, int status, lua_KContext ctx) {
     return np_wait(L, np_stream_inside(h->u->s) ? &shake_wait_inside : &shake_wait, h,
                    (uint64_t)lua_tointeger(L, AT_DEADLINE), 0, k_shake);
   }
-  if (r < 0) return shake_failed(L, h, woken ? woken : r);
+  if (r == -EAGAIN) {
+    let_go(h);
+    r = woken;
+  }
+  if (r < 0) return shake_failed(L, h, r);
   np_transport *t = h->t;
   let_go(h);
   lua_pushboolean(L, r == 0);
@@ -317,24 +323,41 @@ static void push_peer(lua_State *L, const np_tls_peer *p) {
   lua_setfield(L, -2, "names");
 }
 
-int np_push_tls_info(lua_State *L, np_stream *s) {
-  np_transport *t = np_tls_of(s);
-  if (!t) return 0;
+/* What it says is copied before Lua's memory is touched: a finalizer may close the stream. */
+typedef struct facts {
   np_tls_info info;
-  np_tls_peer *peer = lua_newuserdatauv(L, sizeof *peer, 0); /* 5 KiB: not on the C stack */
+  np_tls_peer peer;
+  bool has_peer;
+  char alpn[255], name[256];
+} facts;
+
+static void collect(np_transport *t, facts *f) {
+  np_tls_info_get(t, &f->info);
+  if (f->info.alpn) f->info.alpn = memcpy(f->alpn, f->info.alpn, f->info.alpn_len);
+  if (f->info.name) {
+    snprintf(f->name, sizeof f->name, "%s", f->info.name);
+    f->info.name = f->name;
+  }
+  f->has_peer = np_tls_peer_get(t, &f->peer);
+}
+
+int np_push_tls_info(lua_State *L, stream *u) {
+  if (!u->s || !np_tls_of(u->s)) return 0;
+  facts *f = lua_newuserdatauv(L, sizeof *f, 0); /* 5 KiB: not on the C stack */
+  if (!u->s) return 0;
+  collect(np_tls_of(u->s), f);
   lua_createtable(L, 0, 7);
-  np_tls_info_get(t, &info);
-  set_string(L, "version", info.version);
-  set_string(L, "cipher", info.cipher);
-  set_string(L, "name", info.name);
-  lua_pushboolean(L, info.resumed);
+  set_string(L, "version", f->info.version);
+  set_string(L, "cipher", f->info.cipher);
+  set_string(L, "name", f->info.name);
+  lua_pushboolean(L, f->info.resumed);
   lua_setfield(L, -2, "resumed");
-  if (info.alpn) {
-    lua_pushlstring(L, info.alpn, info.alpn_len);
+  if (f->info.alpn) {
+    lua_pushlstring(L, f->info.alpn, f->info.alpn_len);
     lua_setfield(L, -2, "alpn");
   }
-  if (np_tls_peer_get(t, peer)) {
-    push_peer(L, peer);
+  if (f->has_peer) {
+    push_peer(L, &f->peer);
     lua_setfield(L, -2, "peer");
   }
   return 1;

@@ -12,7 +12,8 @@ typedef struct np_tls_box np_tls_box;
 np_tls_box *np_check_tls_box(lua_State *L, int idx);
 np_tls_context *np_tls_box_core(const np_tls_box *box);
 
-/* Pushes the fields of a TLS stream as a table, nil for another. */
-int np_push_tls_info(lua_State *L, np_stream *s);
+/* Pushes the fields of a TLS stream as a table, nothing for another: the number of results. */
+struct stream;
+int np_push_tls_info(lua_State *L, struct stream *u);
 
 #endif

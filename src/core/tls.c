@@ -19,7 +19,10 @@ enum { ENCRYPT_MAX = 3 };
 #else
 enum { ENCRYPT_MAX = 64 << 10 }; /* plaintext encrypted before its records must leave */
 #endif
-enum { RECORD_MAX = 16384 }; /* plaintext of one record (RFC 8446 5.1) */
+enum {
+  RECORD_MAX = 16384,   /* plaintext of one record (RFC 8446 5.1) */
+  RECORDS_AT_ONCE = 128 /* taken by one read: a peer may put a single byte into each */
+};
 
 static np_tls *self(np_transport *t) { return np_container(t, np_tls, t); }
 
@@ -64,6 +67,7 @@ static int outcome(np_tls *x) {
   default: break;
   }
   if (x->below_code) return fail(x, x->below_code);
+  if (x->out_code) return fail(x, x->out_code);
   if (x->below_eof && x->shaken) return fail(x, NP_ETRUNCATED);
   if (x->below_eof)
     snprintf(x->reason, sizeof x->reason, "the peer closed the connection during the handshake");
@@ -72,16 +76,16 @@ static int outcome(np_tls *x) {
 
 /* ---- moving ---- */
 
-/* Sends what it can. A failure of the transport below is remembered. */
+/* Sends what it can. A failure of the transport below is remembered, for who writes: what the peer
+ * said before it went away can still be read. */
 static void flush(np_tls *x) {
   while (x->out.len > 0 && x->below->writable) {
     struct iovec v = {x->out.p + x->out.off, x->out.len};
     ssize_t n = x->below->ops->writev(x->below, &v, 1);
     if (n == -EAGAIN) return;
     if (n < 0) {
-      x->below_code = (int)n;
+      x->out_code = (int)n;
       x->out.len = 0;
-      fail(x, (int)n);
       return;
     }
     np_bytes_consume(&x->out, (size_t)n);
@@ -113,7 +117,7 @@ static int step(np_tls *x) {
   int r = SSL_do_handshake(x->ssl) == 1 ? 0 : outcome(x);
   x->shaken = r == 0;
   flush(x); /* an alert goes out, too */
-  if (r == 0 && x->failed) r = x->failed;
+  if (r == -EAGAIN && x->out_code) r = fail(x, x->out_code);
   if (r != -EAGAIN) np_soon_add(x->t.loop, &x->tell);
   return r;
 }
@@ -139,11 +143,12 @@ static ssize_t tls_read(np_transport *t, void *buf, size_t size) {
   if (r == -EAGAIN) t->readable = false;
   if (r < 0) return r;
   if (x->ended) return 0;
-  size_t n = 0, k;
+  size_t n = 0, k = 1;
   ERR_clear_error();
-  while (n < size && SSL_read_ex(x->ssl, (char *)buf + n, size - n, &k)) n += k;
-  r = n < size ? outcome(x) : -EAGAIN;
-  if (n < size && r == -EAGAIN) t->readable = false;
+  for (int i = 0; i < RECORDS_AT_ONCE && n < size && k > 0; i++, n += k)
+    if (!SSL_read_ex(x->ssl, (char *)buf + n, size - n, &k)) k = 0;
+  r = k == 0 ? outcome(x) : -EAGAIN;
+  if (k == 0 && r == -EAGAIN) t->readable = false;
   settle(x);
   t->in_total += n;
   return n > 0 ? (ssize_t)n : r;
@@ -191,12 +196,12 @@ static ssize_t tls_writev(np_transport *t, const struct iovec *iov, int n) {
   np_tls *x = self(t);
   int r = shaken(x);
   if (r == 0) flush(x);
-  if (r == 0 && x->out.len == 0 && x->owed == 0 && !x->failed) {
+  if (r == 0 && x->out.len == 0 && x->owed == 0 && !x->out_code) {
     r = encrypt(x, iov, n);
     flush(x);
   }
-  if (x->failed) r = x->failed;
-  else if (r == 0 && x->out.len > 0) r = -EAGAIN;
+  if (r == 0 && x->out_code) r = x->out_code;
+  if (r == 0 && x->out.len > 0) r = -EAGAIN;
   if (r == -EAGAIN) t->writable = false;
   settle(x);
   if (r < 0) return r;
@@ -206,7 +211,7 @@ static ssize_t tls_writev(np_transport *t, const struct iovec *iov, int n) {
 }
 
 static void say_goodbye(np_tls *x) {
-  if (!x->shaken || x->failed || x->notified) return;
+  if (!x->shaken || x->failed || x->out_code || x->notified) return;
   ERR_clear_error();
   SSL_shutdown(x->ssl);
   ERR_clear_error();
@@ -218,7 +223,7 @@ static int tls_finish(np_transport *t) {
   if (x->failed) return x->failed == NP_ETRUNCATED ? 0 : x->failed;
   say_goodbye(x);
   settle(x);
-  if (x->failed) return x->failed;
+  if (x->out_code) return x->out_code;
   if (x->out.len > 0) {
     t->writable = false;
     return -EAGAIN;
@@ -302,8 +307,9 @@ static void on_below(np_transport *below, int events) {
   }
   flush(x);
   if (x->out.len == 0) x->flooded = false;
-  if (below->readable || x->failed) x->t.readable = true;
-  if (x->out.len == 0 || x->failed) x->t.writable = below->writable || x->failed;
+  bool broken = x->failed || x->out_code;
+  if (below->readable || broken || tls_pending(&x->t) > 0) x->t.readable = true;
+  if (x->out.len == 0 || broken) x->t.writable = below->writable || broken;
   settle(x);
   tls_want(&x->t, x->wants);
   if (x->t.readable) tell |= NP_READABLE;
@@ -370,12 +376,14 @@ void np_tls_on_handshake(np_transport *t, np_tls_fn *fn, void *owner) {
 
 const char *np_tls_client_name(np_transport *t) { return self(t)->name[0] ? self(t)->name : NULL; }
 
-void np_tls_use(np_transport *t, np_tls_context *ctx) {
+int np_tls_use(np_transport *t, np_tls_context *ctx) {
   np_tls *x = self(t);
+  if (!x->asking) return 0; /* nobody asked, or it is over */
   x->asking = false;
   x->named = true;
-  if (!ctx || ctx == x->ctx) return;
-  SSL_set_SSL_CTX(x->ssl, ctx->ctx);
+  if (!ctx || ctx == x->ctx) return 0;
+  if (!np_tls_switch(x, ctx)) return fail(x, -ENOMEM);
   np_tls_context_unref(x->ctx);
   x->ctx = np_tls_context_ref(ctx);
+  return 0;
 }

@@ -59,8 +59,11 @@ enum { NP_TLS_NAME = 1 };
 typedef void np_tls_fn(void *owner);
 int np_tls_handshake(np_transport *t);
 void np_tls_on_handshake(np_transport *t, np_tls_fn *fn, void *owner); /* NULL: nobody listens */
-const char *np_tls_client_name(np_transport *t);     /* what the client asked for; NULL: nothing */
-void np_tls_use(np_transport *t, np_tls_context *x); /* NULL: the one it began with */
+const char *np_tls_client_name(np_transport *t); /* what the client asked for; NULL: nothing */
+
+/* Goes on with another context, whose certificate, trust and versions count from now on; NULL: with
+ * the one it began with. 0, or the failure, which ends the layer. */
+int np_tls_use(np_transport *t, np_tls_context *x);
 
 typedef struct np_tls_info {
   const char *version, *cipher; /* "TLSv1.3", "TLS_AES_256_GCM_SHA384" */

@@ -125,7 +125,8 @@ static int bio_write(BIO *b, const char *p, size_t n, size_t *done) {
   *done = 0;
   x->flooded = x->out.len > OUT_MAX;
   if (x->flooded) BIO_set_retry_write(b);
-  else if (np_bytes_append(x->t.loop, &x->out, p, n) < 0) x->below_code = -ENOMEM;
+  else if (x->out_code) *done = n; /* into nothing: it must not keep anybody from reading on */
+  else if (np_bytes_append(x->t.loop, &x->out, p, n) < 0) x->out_code = -ENOMEM;
   else *done = n;
   return *done > 0;
 }

@@ -260,7 +260,29 @@ int np_tls_open(np_tls *x, const char *name, const char *session) {
   return 0;
 }
 
+/* SSL_set_SSL_CTX itself exchanges certificates only. The session id context is what refuses a
+ * ticket of a context that asked less of its clients. */
+bool np_tls_switch(np_tls *x, np_tls_context *ctx) {
+  if (!SSL_set_SSL_CTX(x->ssl, ctx->ctx)) return false;
+  SSL_set_verify(x->ssl, SSL_CTX_get_verify_mode(ctx->ctx), NULL);
+  SSL_set_min_proto_version(x->ssl, (int)SSL_CTX_get_min_proto_version(ctx->ctx));
+  SSL_set_max_proto_version(x->ssl, (int)SSL_CTX_get_max_proto_version(ctx->ctx));
+  return SSL_set_session_id_context(x->ssl, ctx->sid, sizeof ctx->sid);
+}
+
 /* ---- making ---- */
+
+/* Resuming a session skips the client's certificate: a ticket is good only where the same is asked
+ * of clients, across reloads and names. */
+static bool name_sessions(np_tls_context *x, const np_tls_config *c) {
+  const char *ca = c->ca ? c->ca : "";
+  char verify = (char)('0' + c->verify);
+  EVP_MD_CTX *md = EVP_MD_CTX_new();
+  bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) && EVP_DigestUpdate(md, &verify, 1) &&
+            EVP_DigestUpdate(md, ca, strlen(ca)) && EVP_DigestFinal_ex(md, x->sid, NULL);
+  EVP_MD_CTX_free(md);
+  return ok && SSL_CTX_set_session_id_context(x->ctx, x->sid, sizeof x->sid);
+}
 
 static int set_alpn(np_tls_context *x, const np_tls_config *c) {
   if (!c->alpn) return 0;
@@ -288,9 +310,7 @@ static void set_up(np_tls_context *x, const np_tls_config *c) {
   SSL_CTX_set_max_proto_version(ctx, c->max_version);
   SSL_CTX_set_verify(ctx, verify_mode(c), NULL);
   if (c->server) {
-    static const unsigned char id[] = "neap";
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets carry the state */
-    SSL_CTX_set_session_id_context(ctx, id, sizeof id - 1);
     if (c->ask_name) SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL);
   } else {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -303,6 +323,7 @@ static int build(np_tls_context *x, const np_tls_config *c, char *why) {
   x->bio = np_tls_bio_method();
   if (!x->ctx || !x->bio) return -ENOMEM;
   set_up(x, c);
+  if (c->server && !name_sessions(x, c)) return -ENOMEM;
   int r = c->cert ? use_cert(x->ctx, c, why) : 0;
   if (r == 0) r = use_trust(x->ctx, c, why);
   if (r == 0) r = set_alpn(x, c);

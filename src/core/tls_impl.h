@@ -22,7 +22,8 @@ struct np_tls_context {
   int verify;
   char *alpn;
   size_t alpn_len;
-  int keylog; /* descriptor of SSLKEYLOGFILE; -1 */
+  unsigned char sid[32]; /* server: what is asked of clients, by SHA-256 */
+  int keylog;            /* descriptor of SSLKEYLOGFILE; -1 */
   np_tls_session sessions[NP_TLS_SESSIONS];
   int next_session; /* whose place the next one takes */
 };
@@ -44,8 +45,9 @@ typedef struct np_tls {
   void *owner;
   bool shaken, asking, named; /* handshake done; stands at the client's name; that was answered */
   bool below_eof, ended, notified;
-  bool flooded; /* OpenSSL must answer before it reads on, and `out` is full */
-  int below_code, failed;
+  bool flooded;             /* OpenSSL must answer before it reads on, and `out` is full */
+  int below_code, out_code; /* how reading and writing below failed */
+  int failed;               /* the layer: nothing goes on */
   int wants;
   np_later tell; /* the handshake has ended */
   char name[256], reason[NP_TLS_REASON_MAX];
@@ -67,6 +69,8 @@ SSL *np_tls_ssl(np_transport *t);
 
 /* Makes x->ssl: what it expects of the peer, and a session to resume. 0 or a code. */
 int np_tls_open(np_tls *x, const char *name, const char *session);
+/* Goes on in the handshake as a connection of ctx. False: no memory. */
+bool np_tls_switch(np_tls *x, np_tls_context *ctx);
 
 /* Takes the session kept under name (its owner is the caller then); NULL: none. */
 SSL_SESSION *np_tls_session_take(np_tls_context *x, const char *name);

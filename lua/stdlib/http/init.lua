@@ -2,7 +2,6 @@
 
 local client = require "neap.http.client"
 local face = require "neap.face"
-local files = require "neap.http.file"
 local net = require "neap.net"
 local request = require "neap.http.request"
 local server = require "neap.http.server"
@@ -31,15 +30,6 @@ end)
 ---@return fun(conn: neap.stream)
 http.handler = face(function(opts, handler) return (server.handler(opts, handler)) end)
 
---- A handler that answers GET and HEAD with the files of a directory, as response:file does.
--- Nothing leads out of it: no "..", encoded or not, and no link (absolute ones are refused
--- wherever they lead). A directory's name without its slash is redirected; with it its index
--- answers, or 404: nothing is listed.
----@param root string the directory, looked up at each request
----@param opts? neap.http.files_options
----@return fun(req: neap.http.request, res: neap.http.response)
-http.files = face(function(root, opts) return (files(root, opts)) end)
-
 --- "a%20b" -> "a b"; with `plus`, "+" is a blank, as in forms.
 ---@param s string
 ---@param plus? boolean
@@ -53,7 +43,7 @@ http.decode_form = request.decode_form
 
 --- Sends a request and waits for the head of its reply; the body is read with reply:body() or
 -- reply:chunks(). `local reply <close> = …`, or reading to the end, lets go of the connection,
--- which is kept for the next request to that server (4 of each, 30 s).
+-- which is kept for the next request to that server (4 of each, 64 in all, 30 s).
 --
 -- Redirects are followed; Authorization and Cookie are left out for another server. A request that
 -- changes nothing is sent again when a kept connection turns out to be closed. Codes: EINVAL (URL),

@@ -29,8 +29,8 @@ local HANDSHAKES = 256
 ---@field alpn? string[] protocols, preferred first; the server's order decides
 ---@field ciphers? string OpenSSL's list for TLS 1.2
 ---@field names? table<string, neap.tls.context>|fun(name: string|nil): neap.tls.context|nil server:
----  the context for the name that the client asked for ("*.example.org" stands for one label); nil:
----  this one. A function runs in the connection's task and may wait
+---  the context for the name that the client asked for ("*.example.org" stands for one label), all
+---  of whose options count; nil: this one. A function runs in the connection's task and may wait
 local context_options = {
   cert = true, key = true, password = true, ca = true, verify = true, min_version = true,
   max_version = true, alpn = true, ciphers = true,
@@ -114,7 +114,8 @@ local reload = face(function(self, opts)
 end)
 
 --- Reads the certificates again, or others: connections to come use them, open ones stay as they
--- are, and so do the tickets that clients hold. After a failure everything is as before.
+-- are, and so do the tickets that clients hold, unless `ca` or `verify` change. After a failure
+-- everything is as before.
 ---@param opts? neap.tls.options what changes
 ---@return neap.tls.context|nil self
 ---@return string? message
