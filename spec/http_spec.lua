@@ -383,6 +383,49 @@ describe("an HTTP server", function()
     for i = 1, 2 do assert.matches("http_spec.lua:%d+: oh\nstack traceback", logged[i]) end
   end)
 
+  it("asks for no body that its answer has overtaken", function()
+    local server = serve(function(req, res)
+      if req.path == "/begun" then res:write "some" else res:send(200, "all") end
+      req:body()
+    end)
+    for _, path in ipairs { "/begun", "/" } do
+      local answer = exchange(server, "POST " .. path .. " HTTP/1.1\r\nHost: a\r\n" ..
+        "Expect: 100-continue\r\nContent-Length: 1\r\n\r\nx")
+      assert.not_matches("HTTP/1.1 100", answer)
+    end
+    server = serve(function(req, res) res:send(200, req:body()) end)
+    assert.matches("^HTTP/1%.1 200 ", (exchange(server,
+      "POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx")))
+  end)
+
+  it("answers 500 also when the headers were the error, without any of them", function()
+    local server = serve(function(_, res)
+      res.headers["Content-Encoding"] = "gzip"
+      res.headers["A b"] = "x"
+      res:send(200, "")
+    end)
+    local answer = exchange(server, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.matches("^HTTP/1%.1 500 ", answer)
+    assert.not_matches("gzip", answer)
+  end)
+
+  it("sends nothing past what was said about the length", function()
+    local server, _, logged = serve(function(req, res)
+      res.content_length = req.path == "/odd" and "3\r\nA: b" or 3
+      res:write "ab"
+      res:write "cdHTTP/1.1 200 OK"
+    end)
+    local c <close> = assert(net.connect(server.address))
+    c:write "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    local seen = c:read(4096, { timeout = LIMIT_S }) or ""
+    assert.not_matches("cd", seen)
+    assert(helper.wait_until(function() return #logged == 1 end))
+    assert.matches("spec/http_spec.lua:%d+: more than content_length %(3%)", logged[1])
+    local answer = exchange(server, "GET /odd HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.matches("^HTTP/1%.1 500 ", answer)
+    assert.matches("spec/http_spec.lua:%d+: bad content_length", logged[2])
+  end)
+
   it("keeps to what was said about the length", function()
     local server = serve(function(req, res)
       res.content_length = 10
@@ -479,6 +522,8 @@ describe("an HTTP server", function()
     assert.equal(1, #lines)
     assert.matches('^127%.0%.0%.1 %- %- %[%d%d/%a%a%a/%d%d%d%d:%d%d:%d%d:%d%d %+0000%] ' ..
       '"GET /x%?y HTTP/1%.1" 200 6$', lines[1])
+    exchange(server, 'GET /"\\ HTTP/1.1\r\nHost: a\r\n\r\n')
+    assert.matches('"GET /%%22%%5C HTTP/1%.1" 200 6$', lines[2])
   end)
 
   it("raises for wrong arguments at the caller's line", function()

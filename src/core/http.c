@@ -191,6 +191,7 @@ static int read_fields(np_http_head *h, const char *s, const char *end, seen *fo
 static void check_framing(np_http_head *h, const seen *s) {
   if (h->chunked && h->sized) refuse(h, 400, "Content-Length beside Transfer-Encoding");
   if (h->chunked && h->version < 11) refuse(h, 400, "Transfer-Encoding in HTTP/1.0");
+  if (h->version < 11) h->expects = false; /* such a client waits for nothing (RFC 9110 10.1.1) */
   h->keep_alive = !s->close && (h->version == 11 || s->keep_alive);
 }
 

@@ -40,6 +40,7 @@ local function body_of(self)
   local conn, before = self.conn, nil
   if self.expects and length ~= 0 then
     before = function()
+      if self.answered then return end -- who has its answer waits no more
       conn:write "HTTP/1.1 100 Continue\r\n\r\n"
       conn:flush()
     end

@@ -110,6 +110,7 @@ function response:send(status, text, headers)
   local framed = empty and "" or "\r\nContent-Length: " .. #text
   local first = head(self, status, headers, framed, 2)
   self.sent, self.done, self.code = true, true, status
+  self.req.answered = true
   if empty or self.req.method == "HEAD" then text = "" end
   self.size = #text
   local ok, message, code = self.conn:write(first, text)
@@ -120,6 +121,9 @@ end
 local function begin(self)
   check_status(self.status)
   local length = rawget(self, "content_length")
+  if length and (math.type(length) ~= "integer" or length < 0) then
+    error(("bad content_length (bytes expected, got %s)"):format(tostring(length)), 3)
+  end
   local empty = bodyless(self.status)
   self.chunked = not length and not empty and self.req.version == 11
   if not length and not empty and not self.chunked then self.keep_alive = false end
@@ -127,6 +131,7 @@ local function begin(self)
     self.chunked and "\r\nTransfer-Encoding: chunked" or ""
   local first = head(self, self.status, nil, framed, 3)
   self.sent, self.code, self.size = true, self.status, 0
+  self.req.answered = true
   self.mute = empty or self.req.method == "HEAD"
   return first
 end
@@ -142,6 +147,11 @@ function response:write(...)
   local piece = table.concat({ ... })
   local first = self.sent and "" or begin(self)
   local ok, message, code
+  local length = rawget(self, "content_length")
+  if length and not self.mute and self.size + #piece > length then
+    if first ~= "" then self.conn:write(first) end
+    error(("more than content_length (%d) says"):format(length), 2) -- the client would take it for
+  end                                                       -- the next answer
   self.size = self.size + #piece
   if self.mute or piece == "" then
     if first == "" then return self end

@@ -65,8 +65,9 @@ end
 
 local function log_line(limits, conn, head, res)
   local peer = (conn.peer or "-"):gsub("^%l+://", ""):gsub(":%d+$", "")
+  local target = head.target:gsub('["\\]', { ['"'] = "%22", ["\\"] = "%5C" })
   limits.access_log(('%s - - [%s] "%s %s HTTP/1.%d" %d %s'):format(peer,
-    os.date "!%d/%b/%Y:%H:%M:%S +0000", head.method, head.target, head.version - 10, res.code or 0,
+    os.date "!%d/%b/%Y:%H:%M:%S +0000", head.method, target, head.version - 10, res.code or 0,
     res.size or "-"))
 end
 
@@ -96,6 +97,7 @@ local guard = {
       self.conn:abort()
     else
       res.keep_alive = false
+      res.extra = nil -- meant for another answer, or what the error was about
       res:send(500, "500 Internal Server Error\n", { ["Content-Type"] = "text/plain" })
     end
   end,
