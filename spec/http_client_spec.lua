@@ -117,11 +117,66 @@ describe("an HTTP client", function()
     assert.equal("x", assert(http.get(url)):body())
     assert.equal(2, server.total)
     neap.sleep(0.15 * helper.slow)
+    assert.equal("x", assert(http.post(url, "y")):body()) -- its end was seen before
+    assert.equal(3, server.total)
+    server = net.serve("127.0.0.1:0", { log = function() end }, function(c) -- closes too late
+      c:read_until "\r\n\r\n"
+      c:write "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+      c:read_until "\r\n\r\n"
+    end)
+    helper.after(function() server:stop(0) end)
+    url = server.address:gsub("^tcp", "http")
+    for _ = 1, 2 do assert.equal("x", assert(http.get(url)):body()) end
+    assert.equal(2, server.total)
     local r, message, code = http.post(url, "y")
     assert.is_nil(r)
     assert.matches("^POST http://", message)
     assert.is_true(code == "EPIPE" or code == "ECONNRESET")
-    assert.equal("x", assert(http.post(url, "y")):body()) -- on a connection of its own
+    assert.equal(2, server.total)
+  end)
+
+  it("keeps no connection that says something unasked, and few in all", function()
+    local answers = 0
+    local url = canned("HTTP/1.1 204 No Content\r\n\r\n" ..
+      "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n!")
+    for _ = 1, 2 do
+      local r = assert(http.get(url))
+      r:body()
+      if r.status == 204 then answers = answers + 1 end
+    end
+    assert.equal(2, answers)
+    local servers = {}
+    for i = 1, 70 do
+      local server
+      url, server = serve(function(_, res) res:send(200) end)
+      servers[i] = server
+      assert(http.get(url)):body()
+    end
+    local function open()
+      local n = 0
+      for _, server in ipairs(servers) do n = n + server.connections end
+      return n
+    end
+    assert(helper.wait_until(function() return open() <= 64 end))
+    assert.equal(64, open())
+  end)
+
+  it("speaks TLS with whom it reaches another way, and keeps that apart", function()
+    local _, server = serve(function(req, res) res:send(200, tostring(req.conn.tls ~= nil)) end,
+      certs.server(), "tls://127.0.0.1:0")
+    local via = server.address:gsub("^tls", "tcp")
+    local r = assert(http.get("https://localhost/", { via = via, tls = certs.client() }))
+    assert.equal("true", r:body())
+    local none, _, code = http.get("https://localhost/", { via = via })
+    assert.is_nil(none)
+    assert.equal("ECERT", code)
+    local port = via:match ":%d+$"
+    local there = serve(function(_, res) res:send(200, "there") end)
+    local r2 = assert(http.get("http://127.0.0.1/", { via = there:match ":%d+$" }))
+    assert.equal("there", r2:body())
+    none = http.get("http://127.0.0.1" .. port) -- TLS's port, not a connection to `there`
+    assert.is_nil(none)
+    assert(http.get("http://127.0.0.1" .. there:match ":%d+$")):body()
   end)
 
   it("follows redirects as browsers do, and no further than it is told", function()

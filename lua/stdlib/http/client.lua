@@ -15,8 +15,9 @@ local MAX_HEAD = 65536
 local MAX_BODY = 64 << 20
 local REDIRECTS = 10
 local TIMEOUT_S = 30
--- Kept connections: of one origin, and how long. Servers close theirs after a minute or so.
+-- Kept connections: of one origin, of all, and how long. Servers close theirs after a minute or so.
 local KEEP = 4
+local KEEP_ALL = 64
 local KEEP_S = 30
 
 local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
@@ -63,33 +64,44 @@ local function join(url, location)
   return origin .. "/" .. table.concat(parts):gsub("^/", "")
 end
 
--- origin -> { {conn, since}, ... }, the last used at the end; of one runtime.
+-- { {key, conn, since}, ... }, the last used at the end; of one runtime.
 local kept = {}
 
+-- Nobody has anything to say on an idle connection: bytes belong to no request, an end is the end.
+local function is_idle(conn)
+  if conn.closed or conn.unread_bytes > 0 then return false end
+  local bytes, _, code = conn:peek(1, { timeout = 0 })
+  return not bytes and code == "ETIMEDOUT"
+end
+
 local function take_kept(key)
-  local list = kept[key]
-  while list and #list > 0 do
-    local entry = table.remove(list)
-    if #list == 0 then kept[key] = nil end
-    local alive = not entry.conn.closed and tasks.now() - entry.since < KEEP_S
-    if alive then return entry.conn end
-    entry.conn:close()
+  for i = #kept, 1, -1 do
+    local entry = kept[i]
+    if entry and entry.key == key then
+      table.remove(kept, i)
+      if tasks.now() - entry.since < KEEP_S and is_idle(entry.conn) then return entry.conn end
+      entry.conn:abort()
+    end
   end
 end
 
 local function keep(key, conn)
-  local list = kept[key] or {}
-  kept[key] = list
-  if #list >= KEEP then table.remove(list, 1).conn:close() end
-  list[#list + 1] = { conn = conn, since = tasks.now() }
+  local now, same = tasks.now(), 0
+  for i = #kept, 1, -1 do
+    local entry = kept[i]
+    if entry.key == key then same = same + 1 end
+    if now - entry.since >= KEEP_S or same >= KEEP then
+      table.remove(kept, i)
+      entry.conn:abort()
+    end
+  end
+  if #kept >= KEEP_ALL then table.remove(kept, 1).conn:abort() end
+  kept[#kept + 1] = { key = key, conn = conn, since = now }
 end
 
 -- http.forget.
 function client.forget()
-  for key, list in pairs(kept) do
-    for _, entry in ipairs(list) do entry.conn:close() end
-    kept[key] = nil
-  end
+  while #kept > 0 do table.remove(kept).conn:close() end
 end
 
 ---@class neap.http.reply
@@ -205,6 +217,13 @@ local function body_length(head, method)
   return head.length or "end"
 end
 
+-- A connection in the middle of an exchange goes with its task.
+local abandon = {
+  __close = function(unfinished)
+    if unfinished.conn then unfinished.conn:abort() end
+  end,
+}
+
 local function open(url, opts)
   local connect = { timeout = opts.left() }
   for key, value in pairs(opts.tls or {}) do
@@ -212,7 +231,14 @@ local function open(url, opts)
   end
   if opts.via then
     local conn, message, code = net.connect(opts.via, { timeout = connect.timeout })
-    return conn, message, code
+    if not conn or url.scheme == "http" then return conn, message, code end
+    connect.name = connect.name or url.host:match "^%[(.*)%]$" or url.host
+    local unfinished <close> = setmetatable({ conn = conn }, abandon)
+    local ok
+    ok, message, code = conn:starttls(connect)
+    if not ok then return nil, message, code end
+    unfinished.conn = nil
+    return conn
   end
   return net.connect(url.address, connect)
 end
@@ -229,22 +255,15 @@ local function exchange(conn, url, opts, body)
   local length = body_length(head, opts.method)
   local input = bodies.new(conn, length, opts.max_body or MAX_BODY)
   head.conn, head.input, head.url = conn, input, url.text
-  head.keep_alive = head.keep_alive and length ~= "end" and head.status ~= 101
+  head.keep_alive = ok and head.keep_alive and length ~= "end" and head.status ~= 101
   head.reason = head.reason or ""
   if conn.tls then head.tls = conn.tls end
   return setmetatable(head, reply)
 end
 
--- A connection in the middle of an exchange goes with its task.
-local abandon = {
-  __close = function(unfinished)
-    if unfinished.conn then unfinished.conn:abort() end
-  end,
-}
-
 -- A request to one URL, on a kept connection if there is one.
 local function attempt(url, opts)
-  local key = url.scheme .. "://" .. url.authority .. (opts.via or "")
+  local key = url.scheme .. "://" .. url.authority .. " " .. (opts.via or "")
   if opts.tls then key = nil end -- other certificates, other trust: a connection of its own
   local body = opts.body
   if type(body) == "function" and body == opts.used then
@@ -278,6 +297,8 @@ local function attempt(url, opts)
   end
 end
 
+local secret = { authorization = true, cookie = true, ["proxy-authorization"] = true }
+
 local function redirected(r, url, opts)
   local location = r.headers.location
   local status = r.status
@@ -294,7 +315,7 @@ local function redirected(r, url, opts)
     local headers = {} -- secrets are for whom they were meant
     for name, value in pairs(opts.headers or {}) do
       local low = name:lower()
-      if low ~= "authorization" and low ~= "cookie" then headers[name] = value end
+      if not secret[low] then headers[name] = value end
     end
     opts.headers = headers
   end
