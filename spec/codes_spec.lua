@@ -777,6 +777,17 @@ end
 
 local ok = "HTTP/1.1 200 OK\r\n"
 
+causes["response:file"] = {
+  EINVAL = function()
+    local results
+    local reply = http.get(http_server(function(_, res)
+      results = table.pack(res:file "/dev/null")
+      res:send(404)
+    end))
+    reply:close()
+    return table.unpack(results, 1, results.n)
+  end,
+}
 causes["neap.http.request"] = {
   EINVAL = function() return http.get "ftp://a/" end,
   ELOOP = function()
@@ -832,6 +843,9 @@ end
 causes["neap.fs.realpath"] = { ELOOP = loop }
 causes["neap.fs.link"] = {
   EXDEV = function() return fs.link("/proc/self/status", helper.socket_path()) end,
+}
+causes["neap.fs.open"] = {
+  EXDEV = function() return fs.open("../etc/passwd", "r", { beneath = "/tmp" }) end,
 }
 causes["neap.fs.chown"] = { EPERM = unprivileged [[
   return require "neap.fs".chown("/", 0, 0)]] }

@@ -195,6 +195,20 @@ describe("the example", function()
     for _, s in ipairs { rest, clock } do free_of_errors(s) end
   end)
 
+  it("http_files serves a directory over HTTPS and HTTP", function()
+    local pair = certs.path "server.pem" .. " " .. certs.path "server.key"
+    local s = serve("http_files", "docs 127.0.0.1:0 " .. pair)
+    local sum = run "sha256sum < docs/manual.md"
+    assert.equal(sum, (run(("curl -sS --cacert %s https://127.0.0.1:%s/manual.md | sha256sum")
+      :format(certs.path "ca.pem", s.port))))
+    s.process:expect 'GET /manual%.md HTTP/1%.1" 200 %d+'
+    free_of_errors(s)
+    s = serve("http_files", "docs 127.0.0.1:0")
+    assert.equal((run "head -c 100 docs/manual.md"),
+      (run(("curl -sS -r 0-99 http://127.0.0.1:%s/manual.md"):format(s.port))))
+    free_of_errors(s)
+  end)
+
   it("udp_echo answers socat", function()
     local s = serve("udp_echo", "udp://127.0.0.1:0")
     assert.equal("hello", (run(("printf hello | socat -t1 - UDP:%s:%s"):format(s.host, s.port))))

@@ -52,9 +52,9 @@ static int mode_flags(const char *mode) {
   return flags | (both ? O_RDWR : *mode == 'r' ? O_RDONLY : O_WRONLY) | (fresh ? O_EXCL : 0);
 }
 
-static const char *const open_options[] = {"timeout", "mode", NULL};
+static const char *const open_options[] = {"timeout", "mode", "beneath", NULL};
 
-/* open(path[, mode = "r"[, {mode = 0666, timeout = s}]]) */
+/* open(path[, mode = "r"[, {mode = 0666, beneath = dir, timeout = s}]]) */
 int np_fs_open(lua_State *L) {
   const char *path = np_check_path(L, 1);
   int opt = lua_istable(L, 2) ? 2 : 3;
@@ -63,8 +63,9 @@ int np_fs_open(lua_State *L) {
   luaL_argcheck(L, flags >= 0, 2, "invalid mode (r, w or a, then +, b, x)");
   np_check_options(L, opt, open_options);
   int permissions = (int)np_opt_integer(L, opt, "mode", 0666, 0, 07777);
+  const char *root = np_opt_string(L, opt, "beneath", NULL);
   uint64_t by = np_deadline_opt(L, opt, -1);
-  fscall *c = np_fs_push_call(L, NP_FS_OPEN, path, NULL, "open");
+  fscall *c = np_fs_push_call(L, NP_FS_OPEN, path, root, "open");
   c->r->flags = flags;
   c->r->mode = permissions;
   c->by_ns = by;

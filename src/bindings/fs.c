@@ -78,8 +78,10 @@ static const np_waitkind turn_wait = {"file (another task's turn)", true, turn_a
 
 static int fail_call(lua_State *L, fscall *c, int code) {
   if (c->on) np_file_push_name(L, c->on);
-  else if (c->r && c->r->to) lua_pushfstring(L, "%s to %s", c->r->path, c->r->to);
-  else if (c->r && c->r->path) lua_pushstring(L, c->r->path);
+  else if (c->r && c->r->to) {
+    const char *how = c->r->op == NP_FS_OPEN ? "beneath" : "to";
+    lua_pushfstring(L, "%s %s %s", c->r->path, how, c->r->to);
+  } else if (c->r && c->r->path) lua_pushstring(L, c->r->path);
   else lua_getiuservalue(L, -1, 1);
   const char *name = lua_tostring(L, -1);
   return np_fail(L, code, "%s %s", c->what, name ? name : "a file");

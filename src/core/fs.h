@@ -20,7 +20,7 @@ enum {
 };
 
 typedef enum np_fsop {
-  NP_FS_OPEN,     /* path, flags, mode: `file`, st; -EISDIR for a directory */
+  NP_FS_OPEN,     /* path, flags, mode; beneath `to`, if it has one: `file`, st; -EISDIR */
   NP_FS_READ,     /* file, at, len: data */
   NP_FS_WRITE,    /* file, data; at, or flags O_APPEND: all of it; `len`: how much was written */
   NP_FS_SYNC,     /* file; flags 1: without times and the like */

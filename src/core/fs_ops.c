@@ -8,13 +8,16 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "core/beneath.h"
 #include "core/fs.h"
 
 static int64_t code(int64_t r) { return r < 0 ? -errno : r; }
 
 static int64_t do_open(np_fsreq *r) {
-  int fd = open(r->path, r->flags | O_CLOEXEC | O_NOCTTY, r->mode);
-  if (fd < 0) return -errno;
+  int fd;
+  if (r->to) fd = np_open_beneath(r->to, r->path, r->flags, r->mode);
+  else fd = (int)code(open(r->path, r->flags | O_CLOEXEC | O_NOCTTY, r->mode));
+  if (fd < 0) return fd;
   np_fsfile *f = malloc(sizeof *f);
   int err = !f ? -ENOMEM : fstat(fd, &r->st) < 0 ? -errno : S_ISDIR(r->st.st_mode) ? -EISDIR : 0;
   if (err < 0) {

@@ -22,6 +22,8 @@ end
 
 ---@class neap.fs.open_options: neap.timeout
 ---@field mode? integer permissions of a new file, before the umask; 0666 (octal)
+---@field beneath? string a directory: the path is relative to it, and neither "..", nor a link (no
+---absolute one at all) leads out of it: EXDEV. Does not wait for the other end of a FIFO
 
 --- Opens a file. A regular file becomes a `neap.file`; a FIFO, a terminal or a device a
 -- `neap.stream`, which the loop watches. Opening a FIFO waits for its other end.
@@ -31,7 +33,8 @@ end
 ---@param opts? neap.fs.open_options
 ---@return neap.file|neap.stream|nil file
 ---@return string? message
----@return string? code ENOENT, EACCES, EISDIR, EEXIST, EMFILE, ENOSPC …; ETIMEDOUT
+---@return string? code ENOENT, EACCES, EISDIR, EEXIST, EMFILE, ENOSPC …; EXDEV (`beneath`);
+---ETIMEDOUT
 fs.open = core.open
 
 --- All of a file.

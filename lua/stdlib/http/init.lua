@@ -2,6 +2,7 @@
 
 local client = require "neap.http.client"
 local face = require "neap.face"
+local files = require "neap.http.file"
 local net = require "neap.net"
 local request = require "neap.http.request"
 local server = require "neap.http.server"
@@ -29,6 +30,15 @@ end)
 ---@param handler fun(req: neap.http.request, res: neap.http.response)
 ---@return fun(conn: neap.stream)
 http.handler = face(function(opts, handler) return (server.handler(opts, handler)) end)
+
+--- A handler that answers GET and HEAD with the files of a directory, as response:file does.
+-- Nothing leads out of it: no "..", encoded or not, and no link (absolute ones are refused
+-- wherever they lead). A directory's name without its slash is redirected; with it its index
+-- answers, or 404: nothing is listed.
+---@param root string the directory, looked up at each request
+---@param opts? neap.http.files_options
+---@return fun(req: neap.http.request, res: neap.http.response)
+http.files = face(function(root, opts) return (files(root, opts)) end)
 
 --- "a%20b" -> "a b"; with `plus`, "+" is a blank, as in forms.
 ---@param s string
