@@ -167,6 +167,30 @@ each(with("unix", "-"), close, function(b)
   local ok, why = b:send("message", { fds = { c } })
   closed_or(ok == b, ok, why)
 end)]] },
+  { "gathers descriptors to pass", [[
+for _, kind in ipairs { "unix", "unix-dgram" } do
+  local a, b = net.pair(kind)
+  local others = {} -- whose numbers are asked for by their field fd
+  local _ <close> = closing(a, b)
+  local _ <close> = setmetatable(others, getmetatable(closing()))
+  for i = 1, 5 do others[i] = assert(net.datagram "udp://127.0.0.1:0") end
+  local function made()
+    local c, d = net.pair()
+    d:close()
+    return closing((assert(c:take())))
+  end
+  each(made, close, function(first)
+    local ok, sent, why = pcall(a.send, a, "m", { fds = { first, table.unpack(others) } })
+    if ok then -- all or none: the kernel never meets a number that is closed, or another's by now
+      assert(sent, why)
+      local msg, fds, info = b:recv(10, { fds = 10 })
+      local list <close> = info and info.fds or fds
+      assert(msg == "m" and #list == 6)
+    else
+      assert(tostring(sent):find "item 1 is not an open descriptor", sent)
+    end
+  end)
+end]] },
   { "sends to a hub", [[
 each(function()
   local a, b = net.pair()

@@ -97,7 +97,7 @@ describe("messages of a datagram socket", function()
     info.fds[1]:close()
   end)
 
-  it("end with a record socket's peer; other failures are told, or raised by the iterator", function()
+  it("end with a record socket's peer; other failures are told or raised", function()
     local a, b = pair_of "unix-seqpacket"
     b:close()
     assert.is_nil((a:read_message(codec.line())))

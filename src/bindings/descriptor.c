@@ -174,9 +174,11 @@ int np_get_fd(lua_State *L, int idx) {
     luaL_argcheck(L, fd >= 0, idx, "without a descriptor");
     return fd;
   }
-  if (lua_type(L, idx) != LUA_TUSERDATA || luaL_getmetafield(L, idx, "__index") == LUA_TNIL)
+  /* not luaL_getmetafield, which collects garbage: see np_gather_fds */
+  if (lua_type(L, idx) != LUA_TUSERDATA || !lua_getmetatable(L, idx) ||
+      lua_getfield(L, -1, "__index") == LUA_TNIL)
     return luaL_typeerror(L, idx, "descriptor, socket, file or integer");
-  lua_pop(L, 1);
+  lua_pop(L, 2);
   lua_getfield(L, idx, "fd"); /* every object of ours that has a descriptor tells it so */
   int is_int;
   lua_Integer fd = lua_tointegerx(L, -1, &is_int);
@@ -204,8 +206,12 @@ static int try_get_fd(lua_State *L) {
   return fd;
 }
 
+/* Between the first number and its use no garbage is collected: a finalizer could close the
+ * descriptor, and the kernel would pass what has its number then. So nothing here makes a string,
+ * and the calls inside find their stack (whose growth collects) grown. */
 int np_gather_fds(lua_State *L, int idx, int arg, int fds[NP_FDS_MAX]) {
   idx = lua_absindex(L, idx);
+  luaL_checkstack(L, 6 * LUA_MINSTACK, NULL);
   luaL_argcheck(L, lua_istable(L, idx), arg, "option 'fds': a list of descriptors expected");
   lua_Integer n = luaL_len(L, idx);
   if (n > NP_FDS_MAX)

@@ -38,7 +38,7 @@ end
 --- Receives a datagram or record that is one message and nothing else (codec.parse).
 ---@param codec neap.Codec|table
 ---@param opts? neap.datagram.recv_options
----@return any ... the values of the message, its sender, and with the option `info` what recv tells;
+---@return any ... the values of the message, its sender, with the option `info` what recv tells;
 --- nil at the end of a record socket; or nil, message, code as recv. EBADMSG, EMSGSIZE: it is no
 --- such message, and gone; the sender and the info follow the code.
 function methods:read_message(codec, opts)
