@@ -210,6 +210,7 @@ local function public()
   add(require("neap.http.request").meta)
   add(require "neap.http.response")
   add(require("neap.http.client").reply)
+  add(require("neap.http.router").meta)
   add(getmetatable(assert(require("neap.tls").context())))
   for key, value in pairs(debug.getregistry()) do
     local ours = type(key) == "userdata" or type(key) == "number" -- by a type's address

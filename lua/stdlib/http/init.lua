@@ -5,6 +5,7 @@ local face = require "neap.face"
 local files = require "neap.http.file"
 local net = require "neap.net"
 local request = require "neap.http.request"
+local router = require "neap.http.router"
 local server = require "neap.http.server"
 
 local http = {}
@@ -39,6 +40,10 @@ http.handler = face(function(opts, handler) return (server.handler(opts, handler
 ---@param opts? neap.http.files_options
 ---@return fun(req: neap.http.request, res: neap.http.response)
 http.files = face(function(root, opts) return (files(root, opts)) end)
+
+--- A router: a handler that chooses among others by method and path.
+---@return neap.http.router
+function http.router() return router.new() end
 
 --- "a%20b" -> "a b"; with `plus`, "+" is a blank, as in forms.
 ---@param s string

@@ -31,6 +31,7 @@ end
 ---@field headers table<string, string> by names in lower case; several of one name joined by ", "
 ---@field length? integer Content-Length
 ---@field conn neap.stream
+---@field params? table<string, string> what a router's pattern has found, decoded
 local methods = {}
 
 local function body_of(self)
