@@ -143,6 +143,15 @@ local function ask_server(answer)
   return dns.query("name", "A", { server = l.address:match "//(.*)", tcp = true })
 end
 
+-- What dns.query or dns.resolve makes of a name server's answer.
+local function answered(call, rcode)
+  return function()
+    local s <close> = dns.serve("127.0.0.1:0", function(q) return dns.reply(q, rcode) end)
+    return dns[call]("name", "A", { [call == "query" and "server" or "servers"] = s.address,
+      timeout = 5 * helper.slow })
+  end
+end
+
 local function serve_tls()
   local opts = certs.server { log = function() end }
   local server = net.serve("tls://127.0.0.1:0", opts, function() end)
@@ -620,6 +629,11 @@ local causes = {
   },
 
   ["neap.dns.query"] = {
+    NXDOMAIN = answered("query", "NXDOMAIN"),
+    SERVFAIL = answered("query", "SERVFAIL"),
+    REFUSED = answered("query", "REFUSED"),
+    NOTIMP = answered("query", "NOTIMP"),
+    FORMERR = answered("query", "FORMERR"),
     EINVAL = function() return dns.query("a..b", "A", { server = "127.0.0.1:9" }) end,
     ETIMEDOUT = function()
       local server = udp().address:match "//(.*)"
@@ -633,6 +647,12 @@ local causes = {
   },
 
   ["neap.dns.resolve"] = {
+    NXDOMAIN = answered("resolve", "NXDOMAIN"),
+    SERVFAIL = answered("resolve", "SERVFAIL"),
+    REFUSED = answered("resolve", "REFUSED"),
+    NOTIMP = answered("resolve", "NOTIMP"),
+    FORMERR = answered("resolve", "FORMERR"),
+    NODATA = answered("resolve", "NOERROR"),
     EINVAL = function() return dns.resolve "a..b" end,
     ETIMEDOUT = function()
       local server = udp().address:match "//(.*)"
@@ -888,14 +908,15 @@ causes["stream:send_file"] = {
 -- ---- what is promised ----
 
 local known = { EAI_AGAIN = true, EAI_FAIL = true, ENOTFOUND = true, ECERT = true, ETLS = true,
-  ETRUNCATED = true }
+  ETRUNCATED = true, NXDOMAIN = true, NODATA = true, SERVFAIL = true, REFUSED = true,
+  NOTIMP = true, FORMERR = true }
 for code = -133, -1 do known[core.error(code)] = true end
 
 local function read(path) return assert(helper.read_file(path)) end
 
 local function codes_in(text)
   local list = {}
-  for word in text:gmatch "%f[%w_]E[%u%d_]+%f[^%w_]" do
+  for word in text:gmatch "%f[%w_][EFNRS][%u%d_]+%f[^%w_]" do
     if known[word] then list[#list + 1] = word end
   end
   return list
@@ -915,7 +936,7 @@ end
 local function promised_by_manual()
   local rows = {}
   for codes, calls in read("docs/manual.md"):match "## Error codes(.*)"
-    :gmatch "\n| (`E[^|]*) |[^|]*|([^|]*)|" do
+    :gmatch "\n| (`[EN][^|]*) |[^|]*|([^|]*)|" do
     local row = { codes = codes_in(codes), calls = {} }
     for call in calls:gmatch "`[%w_%.]-([%w_]+)[`%(]" do row.calls[#row.calls + 1] = call end
     rows[#rows + 1] = row

@@ -1,6 +1,7 @@
 -- dns.resolve and resolvers: against knotd and dnsmasq, dns.serve, and servers that refuse, lie,
 -- are silent or answer what zzuf makes of an answer; names for connecting by c-ares.
 
+local certs = require "spec.support.certs"
 local dns = require "neap.dns"
 local helper = require "spec.support.helper"
 local neap = require "neap"
@@ -424,6 +425,28 @@ describe("names for connecting, by c-ares", function()
     assert.same({ "127.0.0.1" }, net.resolve("127.0.0.1", { resolver = "c-ares" }))
     assert.same({ "::1", "127.0.0.1" }, net.resolve("localhost", { resolver = "c-ares" }))
     assert.truthy(net.resolve("localhost", { resolver = "system" }))
+  end)
+
+  it("are those that TLS asks for and checks", function()
+    local s <close> = dns.serve("127.0.0.1:0", dns.zone("example.test", { soa,
+      { name = "a", type = "A", address = "127.0.0.1" } }))
+    local r <close> = assert(dns.resolver(by(s)))
+    local named
+    local served = net.serve("tls://127.0.0.1:0", certs.server { log = function() end },
+      function(c)
+        named = c.tls.name
+        c:write "hello\n"
+      end)
+    helper.after(function() served:stop(0) end)
+    local port = served.address:match ":(%d+)$"
+    local opts = certs.client { resolver = r, timeout = 10 * helper.slow }
+    local c <close> = assert(net.connect("tls://a.example.test:" .. port, opts))
+    assert.equal("hello", c:read())
+    assert.equal("a.example.test", named)
+    assert.equal("ENOTFOUND", (select(3, net.connect("tls://b.example.test:" .. port, opts))))
+    opts.resolver = "c-ares"
+    local d <close> = assert(net.connect("tls://localhost:" .. port, opts))
+    assert.equal("hello", d:read())
   end)
 
   it("are looked up any number at once", function()
