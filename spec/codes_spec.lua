@@ -144,7 +144,7 @@ local function ask_server(answer)
 end
 
 -- What dns.query or dns.resolve makes of a name server's answer.
-local function answered(call, rcode)
+local function name_server_says(call, rcode)
   return function()
     local s <close> = dns.serve("127.0.0.1:0", function(q) return dns.reply(q, rcode) end)
     return dns[call]("name", "A", { [call == "query" and "server" or "servers"] = s.address,
@@ -629,11 +629,11 @@ local causes = {
   },
 
   ["neap.dns.query"] = {
-    NXDOMAIN = answered("query", "NXDOMAIN"),
-    SERVFAIL = answered("query", "SERVFAIL"),
-    REFUSED = answered("query", "REFUSED"),
-    NOTIMP = answered("query", "NOTIMP"),
-    FORMERR = answered("query", "FORMERR"),
+    NXDOMAIN = name_server_says("query", "NXDOMAIN"),
+    SERVFAIL = name_server_says("query", "SERVFAIL"),
+    REFUSED = name_server_says("query", "REFUSED"),
+    NOTIMP = name_server_says("query", "NOTIMP"),
+    FORMERR = name_server_says("query", "FORMERR"),
     EINVAL = function() return dns.query("a..b", "A", { server = "127.0.0.1:9" }) end,
     ETIMEDOUT = function()
       local server = udp().address:match "//(.*)"
@@ -647,12 +647,12 @@ local causes = {
   },
 
   ["neap.dns.resolve"] = {
-    NXDOMAIN = answered("resolve", "NXDOMAIN"),
-    SERVFAIL = answered("resolve", "SERVFAIL"),
-    REFUSED = answered("resolve", "REFUSED"),
-    NOTIMP = answered("resolve", "NOTIMP"),
-    FORMERR = answered("resolve", "FORMERR"),
-    NODATA = answered("resolve", "NOERROR"),
+    NXDOMAIN = name_server_says("resolve", "NXDOMAIN"),
+    SERVFAIL = name_server_says("resolve", "SERVFAIL"),
+    REFUSED = name_server_says("resolve", "REFUSED"),
+    NOTIMP = name_server_says("resolve", "NOTIMP"),
+    FORMERR = name_server_says("resolve", "FORMERR"),
+    NODATA = name_server_says("resolve", "NOERROR"),
     EINVAL = function() return dns.resolve "a..b" end,
     ETIMEDOUT = function()
       local server = udp().address:match "//(.*)"
