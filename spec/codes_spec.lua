@@ -769,7 +769,7 @@ local function http_server(handler, opts)
 end
 
 -- The reply's body, of a server that says these bytes to every request.
-local function answered(bytes, timeout)
+local function http_answer(bytes, timeout)
   local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
     conn:read_until "\r\n\r\n"
     conn:write(bytes)
@@ -780,7 +780,7 @@ local function answered(bytes, timeout)
 end
 
 local function body_of(...)
-  local reply <close> = assert(answered(...))
+  local reply <close> = assert(http_answer(...))
   return reply:body()
 end
 
@@ -815,7 +815,7 @@ causes["neap.http.request"] = {
   end,
   EBADMSG = function() return answered "SSH-2.0-x\r\n\r\n" end,
   EPIPE = function() return answered "" end,
-  ETIMEDOUT = function() return answered("", soon) end,
+  ETIMEDOUT = function() return http_answer("", soon) end,
 }
 causes["reply:body"] = {
   EMSGSIZE = function() return body_of(ok .. "Content-Length: 11\r\n\r\n") end,
