@@ -209,6 +209,27 @@ describe("the example", function()
     free_of_errors(s)
   end)
 
+  it("http_proxy ends TLS in front of rest", function()
+    local rest = serve "rest"
+    local url = ("http://%s:%s"):format(rest.host, rest.port)
+    local pair = certs.path "server.pem" .. " " .. certs.path "server.key"
+    local s = serve("http_proxy", ("127.0.0.1:0 %s %s"):format(url, pair))
+    local function curl(args, path, stdin)
+      return (run(("curl -sS --max-time 10 --cacert %s %s https://127.0.0.1:%s%s"):format(
+        certs.path "ca.pem", args, s.port, path), { stdin = stdin }))
+    end
+    assert.equal("201", curl("-w '%{http_code}' -T -", "/keys/a%20b", ("x"):rep(30000)))
+    assert.equal(("x"):rep(30000), curl("-w ''", "/keys/a%20b"))
+    assert.matches("cache%-control: no%-store\r\n", curl("-I", "/keys/a%20b"))
+    assert.matches("Content%-Length: 30000\r\n", curl("-I", "/keys/a%20b"))
+    assert.equal("405", curl("-o /dev/null -w '%{http_code}' -X PATCH", "/keys/x"))
+    assert.equal("204", curl("-w '%{http_code}' -X DELETE", "/keys/a%20b"))
+    rest.process:kill()
+    rest.process:wait(10)
+    assert.equal("502 Bad Gateway\n502", curl("-w '%{http_code}'", "/keys"))
+    free_of_errors(s)
+  end)
+
   it("udp_echo answers socat", function()
     local s = serve("udp_echo", "udp://127.0.0.1:0")
     assert.equal("hello", (run(("printf hello | socat -t1 - UDP:%s:%s"):format(s.host, s.port))))

@@ -1,0 +1,69 @@
+-- http_proxy.lua: ends TLS in front of an HTTP server and hands its requests on, piece by piece.
+--
+-- Shows: requests and replies as streams, so nothing large stands in memory; the fields that belong
+--        to one connection only (RFC 9110 7.6.1) stay there; 502 when there is nobody.
+-- Try:   neap scripts/examples/rest.lua 127.0.0.1:8080
+--        openssl req -x509 -nodes -days 9 -keyout k.pem -out c.pem -subj /CN=localhost
+--        neap scripts/examples/http_proxy.lua 127.0.0.1:8443 http://127.0.0.1:8080 c.pem k.pem
+--        curl -k -T file https://127.0.0.1:8443/keys/one
+
+local http = require "neap.http"
+
+local address, upstream, cert, key = arg[1], arg[2], arg[3], arg[4]
+
+local of_connection = {}
+for name in ([[connection keep-alive te trailer transfer-encoding upgrade proxy-connection
+  proxy-authorization proxy-authenticate content-length host expect date]]):gmatch "%S+" do
+  of_connection[name] = true
+end
+
+-- What goes on to the other side: also without what Connection names.
+local function forwarded(headers)
+  local out, named = {}, (headers.connection or ""):lower()
+  for name, value in pairs(headers) do
+    local here = of_connection[name]
+    for other in named:gmatch "[^%s,]+" do here = here or other == name end
+    if not here then out[name] = value end
+  end
+  return out
+end
+
+local function ask(req)
+  local headers = forwarded(req.headers)
+  headers["x-forwarded-for"] = (req.conn.peer or ""):match "^%l+://%[?(.-)%]?:%d+$"
+  headers["x-forwarded-proto"] = req.conn.tls and "https" or "http"
+  headers["x-forwarded-host"] = req.host
+  local has_body = req.chunked or (req.length or 0) > 0
+  local query = req.query_string and "?" .. req.query_string or ""
+  return http.request(upstream .. req.path .. query, {
+    method = req.method, headers = headers, body = has_body and req:chunks() or nil,
+    redirects = 0, max_body = 1 << 40,
+  })
+end
+
+local function answer(req, res)
+  local reply <close>, message = ask(req)
+  if not reply then
+    print("http_proxy: " .. message)
+    return res:send(502, "502 Bad Gateway\n", { ["Content-Type"] = "text/plain" })
+  end
+  res.status, res.content_length = reply.status, tonumber(reply.headers["content-length"])
+  for name, value in pairs(forwarded(reply.headers)) do
+    local list = {}
+    for one in value:gmatch "[^\n]+" do list[#list + 1] = one end -- several cookies
+    res.headers[name] = list
+  end
+  if not res:flush() then return end -- the head, which may be all
+  for piece in reply:chunks() do
+    if not res:write(piece) or not res:flush() then return end
+  end
+end
+
+local opts = { max_body = 1 << 40 }
+if cert then
+  address = "tls://" .. address
+  opts.cert, opts.key = cert, key
+end
+local server = http.serve(address, opts, answer)
+
+print("http_proxy: listening on " .. server.address .. ", for " .. upstream)
