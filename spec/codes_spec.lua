@@ -813,8 +813,8 @@ causes["neap.http.request"] = {
   ELOOP = function()
     return http.get(http_server(function(_, res) res:redirect "/" end))
   end,
-  EBADMSG = function() return answered "SSH-2.0-x\r\n\r\n" end,
-  EPIPE = function() return answered "" end,
+  EBADMSG = function() return http_answer "SSH-2.0-x\r\n\r\n" end,
+  EPIPE = function() return http_answer "" end,
   ETIMEDOUT = function() return http_answer("", soon) end,
 }
 causes["reply:body"] = {
