@@ -16,6 +16,7 @@ local neap = require "neap"
 local net = require "neap.net"
 local tls = require "neap.tls"
 local process = require "neap.process"
+local websocket = require "neap.websocket"
 
 local soon <const> = 0.01
 local P = require("lpeg").P
@@ -828,6 +829,74 @@ causes["request:body"] = {
   EBADMSG = function() return received("Transfer-Encoding: chunked", "x\r\n") end,
   EPIPE = function() return received("Content-Length: 5", "abc") end,
   ETIMEDOUT = function() return received("Content-Length: 5", "abc", { body_timeout = 0.05 }) end,
+}
+
+-- What accept gives for a request with these fields.
+local function accepted(fields)
+  local results
+  local url = http_server(function(req, res)
+    results = table.pack(websocket.accept(req, res, { origins = {} }))
+  end)
+  http.get(url, { headers = fields }):body()
+  return table.unpack(results, 1, 3)
+end
+
+-- A client's WebSocket, to a server that says these bytes in place of frames.
+local function websocket_to(bytes, stay)
+  local url = http_server(function(req, res)
+    local ws = assert(websocket.accept(req, res))
+    req.conn:write(bytes)
+    req.conn:flush()
+    if stay then ws.conn:read "a" end
+  end)
+  local ws = assert(websocket.connect((url:gsub("^http", "ws")), { close_timeout = 0.05 }))
+  helper.after(function() ws.conn:close() end)
+  return ws
+end
+
+local function receives(bytes)
+  return function() return websocket_to(bytes):receive() end
+end
+
+local function closed_websocket()
+  local ws = websocket_to("\x88\0", true)
+  ws:close()
+  return ws
+end
+
+causes["neap.websocket.accept"] = {
+  EPROTO = function() return accepted {} end,
+  EACCES = function()
+    return accepted {
+      Connection = "upgrade", Upgrade = "websocket", Origin = "https://a",
+      ["Sec-WebSocket-Version"] = "13", ["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+  end,
+}
+causes["neap.websocket.connect"] = {
+  EINVAL = function() return websocket.connect "http://a/" end,
+  EPROTO = function()
+    local url = http_server(function(_, res) res:send(200) end)
+    return websocket.connect((url:gsub("^http", "ws")))
+  end,
+}
+causes["websocket:receive"] = {
+  EBADMSG = receives "\x83\0",
+  EMSGSIZE = receives "\x82\x7f\0\0\0\1\0\0\0\0",
+  EPIPE = receives "\x82\5ab",
+  ECANCELED = function()
+    local ws = websocket_to("", true)
+    ws:close()
+    return ws:receive()
+  end,
+  ETIMEDOUT = function() return websocket_to("", true):receive { timeout = soon } end,
+}
+causes["websocket:send"] = {
+  EINVAL = function() return websocket_to("", true):send "\xff" end,
+  ECANCELED = function() return closed_websocket():send "x" end,
+}
+causes["websocket:close"] = {
+  ETIMEDOUT = function() return websocket_to("", true):close() end,
 }
 
 -- Of codecs: the message that does it, and the code.

@@ -144,7 +144,7 @@ end)
 
 local modules = {
   "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.fs", "neap.workers",
-  "neap.checksum", "neap.tls", "neap.http",
+  "neap.checksum", "neap.tls", "neap.http", "neap.websocket",
 }
 
 -- What is public by accident of where it stands, with its reason.
@@ -211,6 +211,7 @@ local function public()
   add(require "neap.http.response")
   add(require("neap.http.client").reply)
   add(require("neap.http.router").meta)
+  add(require("neap.websocket.connection").meta)
   add(getmetatable(assert(require("neap.tls").context())))
   for key, value in pairs(debug.getregistry()) do
     local ours = type(key) == "userdata" or type(key) == "number" -- by a type's address

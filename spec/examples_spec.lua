@@ -230,6 +230,15 @@ describe("the example", function()
     free_of_errors(s)
   end)
 
+  it("ws_echo answers Python's websockets", function()
+    local s = serve "ws_echo"
+    local command = "printf 'hello\\n' | timeout 10 /usr/bin/python3 -m websockets ws://%s:%s/"
+    local out = run(command:format(s.host, s.port))
+    assert.matches("Connected to ws://", out)
+    assert.matches("Connection closed: 1000", out)
+    free_of_errors(s)
+  end)
+
   it("udp_echo answers socat", function()
     local s = serve("udp_echo", "udp://127.0.0.1:0")
     assert.equal("hello", (run(("printf hello | socat -t1 - UDP:%s:%s"):format(s.host, s.port))))

@@ -13,6 +13,7 @@
 
 #include "bindings/lua_util.h"
 #include "core/stream.h"
+#include "core/websocket.h"
 
 typedef struct codec {
   const np_type *type;
@@ -130,6 +131,13 @@ static int f_http_response(lua_State *L) {
   return new_codec(L, NP_COND_HTTP_RESPONSE, 0, opt_size(L, 1, HTTP_HEAD_MAX));
 }
 
+/* codec.websocket(masked [, max]): a WebSocket frame: payload and first byte; at most max bytes of
+ * payload (1 MiB). masked: from a client. */
+static int f_websocket(lua_State *L) {
+  size_t max = opt_size(L, 2, 1 << 20);
+  return new_codec(L, NP_COND_WEBSOCKET, lua_toboolean(L, 1) ? NP_WS_MASKED : 0, max);
+}
+
 /* codec.delim(d [, max]): bytes up to d, which is taken and not given; at most max (64 KiB) before
  * it. */
 static int f_delim(lua_State *L) {
@@ -232,6 +240,7 @@ int luaopen_neap_codec_core(lua_State *L) {
     {"record", f_record},
     {"resp", f_resp},
     {"tlv", f_tlv},
+    {"websocket", f_websocket},
     {NULL, NULL},
   };
   np_type_init(L, &codec_type);

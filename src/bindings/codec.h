@@ -33,6 +33,9 @@ int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_by
 /* The same for the head of an HTTP message: a table (codec_http.c). */
 int np_push_http_head(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
 
+/* The same for a WebSocket frame: payload and first byte (codec_websocket.c). */
+int np_push_ws_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
+
 /* Pushes nil and, of a check over n bytes that was not met: 0: "more" and how many bytes are
  * missing at least; NP_COND_END: nothing else; or message and
  * code.  Returns the number of values. */

@@ -23,6 +23,7 @@ static const char *const names[] = {
   [NP_COND_HEADED] = "prefixed bytes",
   [NP_COND_HTTP_REQUEST] = "HTTP request",
   [NP_COND_HTTP_RESPONSE] = "HTTP response",
+  [NP_COND_WEBSOCKET] = "WebSocket frame",
 };
 
 const char *np_cond_name(const np_cond *c) { return names[c->kind]; }
@@ -136,6 +137,7 @@ int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_by
   case NP_COND_HEADED: return push_headed(L, c, frame);
   case NP_COND_HTTP_REQUEST:
   case NP_COND_HTTP_RESPONSE: return np_push_http_head(L, c, frame, b);
+  case NP_COND_WEBSOCKET: return np_push_ws_frame(L, c, frame, b);
   case NP_COND_NUMBER: push_number(L, frame, c->len); return 1;
   case NP_COND_RESP:
     if (*frame == '*') return push_array(L, frame, b);

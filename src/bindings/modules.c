@@ -32,5 +32,6 @@ const luaL_Reg np_modules[] = {
   {"neap.process.core", luaopen_neap_process_core},
   {"neap.signal.core", luaopen_neap_signal_core},
   {"neap.watchdog.core", luaopen_neap_watchdog_core},
+  {"neap.websocket.core", luaopen_neap_websocket_core},
   {NULL, NULL},
 };

@@ -170,6 +170,7 @@ int np_cond_check(np_cond *c, const char *p, size_t n, bool eof) {
   case NP_COND_HEADED: return np_cond_headed(c, p, n, eof);
   case NP_COND_HTTP_REQUEST:
   case NP_COND_HTTP_RESPONSE: return np_cond_http(c, p, n, eof);
+  case NP_COND_WEBSOCKET: return np_cond_websocket(c, p, n, eof);
   }
   np_assert(!"a condition of no kind");
 }
@@ -182,6 +183,7 @@ size_t np_cond_hint(const np_cond *c) {
   case NP_COND_PACK: /* aux2 of a 'z' is how far it was searched: no more than is there */
   case NP_COND_NETSTRING:
   case NP_COND_HEADED:
+  case NP_COND_WEBSOCKET:
   case NP_COND_RESP: return c->aux2;
   default: return 0;
   }

@@ -28,6 +28,8 @@ typedef enum np_condkind {
   NP_COND_HTTP_REQUEST, /* an HTTP/1 head with its empty line; `max` counts all of it and empty
                            lines before it */
   NP_COND_HTTP_RESPONSE,
+  NP_COND_WEBSOCKET, /* a WebSocket frame, as `need` expects it (core/websocket.h); `max` counts the
+                        payload. Frame: all of it */
 } np_condkind;
 
 /* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
@@ -81,8 +83,8 @@ typedef struct np_cond {
 /* 1: the frame is there.  0: more bytes are needed (never when `eof`).  -EMSGSIZE: past `max`.
  * NP_EBADMSG: the bytes can never become such a frame.  At the end (`eof`) additionally:
  * NP_COND_END: nothing left (nil at the Lua level); -EPIPE: the end came inside a record (PACK,
- * RESP, FIXED, NETSTRING, HEADED).  A line or delimited read at the end gives the rest as a frame,
- * as io does.
+ * RESP, FIXED, NETSTRING, HEADED, WEBSOCKET).  A line or delimited read at the end gives the rest
+ * as a frame, as io does.
  *
  * A met condition may be checked again, over the same bytes and more behind them, while a later one
  * in a row is not met yet: it gives the same frame, at once. */

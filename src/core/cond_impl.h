@@ -8,6 +8,7 @@ int np_cond_pack(np_cond *c, const char *p, size_t n, bool eof);      /* cond_pa
 int np_cond_resp(np_cond *c, const char *p, size_t n, bool eof);      /* cond_resp.c */
 int np_cond_netstring(np_cond *c, const char *p, size_t n, bool eof); /* cond_length.c */
 int np_cond_http(np_cond *c, const char *p, size_t n, bool eof);      /* cond_http.c */
+int np_cond_websocket(np_cond *c, const char *p, size_t n, bool eof); /* cond_websocket.c */
 int np_cond_headed(np_cond *c, const char *p, size_t n, bool eof);
 
 static inline int done(np_cond *c, size_t off, size_t len, size_t take) {

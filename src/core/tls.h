@@ -87,4 +87,10 @@ bool np_tls_peer_get(np_transport *t, np_tls_peer *out); /* false: it showed non
 
 void np_tls_shutdown(np_loop *l); /* the loop goes: its spare buffers are freed */
 
+/* The SHA-1 of p[0..n) in base64, and p[0..n) itself (out has room for 4 bytes per 3 and a zero):
+ * characters written, or -ENOMEM. */
+enum { NP_SHA1_BASE64 = 32 };
+int np_sha1_base64(const char *p, size_t n, char out[NP_SHA1_BASE64]);
+int np_base64(const char *p, size_t n, char *out);
+
 #endif

@@ -1,0 +1,211 @@
+-- neap.websocket: WebSocket (RFC 6455), server and client, on neap.http's requests and over TLS.
+--
+-- This file is the handshake: what makes a request one for WebSocket, whose pages may make it, and
+-- which answer a client believes. The rest is connection.lua. Extensions are declined.
+
+local connection = require "neap.websocket.connection"
+local core = require "neap.websocket.core"
+local face = require "neap.face"
+local http = require "neap.http"
+local limits_of = require "neap.websocket.limits"
+
+local websocket = {}
+
+local shared = {
+  max_message = true, max_frame = true, ping = true, pong_timeout = true, close_timeout = true,
+  write_timeout = true, protocols = true,
+}
+local accepting = { origins = true }
+local connecting = { headers = true, origin = true, tls = true, timeout = true, via = true }
+
+local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
+
+-- n: the argument's number in the call of `name`.
+local function check(opts, own, name, n)
+  if type(opts) ~= "table" then
+    error(("bad argument #%d to '%s' (table expected, got %s)"):format(n, name, type(opts)), 2)
+  end
+  for key in pairs(opts) do
+    if not shared[key] and not own[key] then
+      error(("bad argument #%d to '%s' (unknown option '%s')"):format(n, name, tostring(key)), 2)
+    end
+  end
+  for _, protocol in ipairs(opts.protocols or {}) do
+    if type(protocol) ~= "string" or not protocol:find(TOKEN) then
+      error(("bad argument #%d to '%s' (protocol %q is no token)"):format(n, name,
+        tostring(protocol)), 2)
+    end
+  end
+  return limits_of(opts, { n = n, name = name })
+end
+
+-- Whether a comma-separated list has the word, in any case.
+local function has(list, word)
+  for item in (list or ""):gmatch "[^,%s]+" do
+    if item:lower() == word then return true end
+  end
+  return false
+end
+
+-- The first of ours that the client offers (RFC 6455 4.2.2).
+local function choose(protocols, offered)
+  local there = {}
+  for item in (offered or ""):gmatch "[^,%s]+" do there[item] = true end
+  for _, protocol in ipairs(protocols or {}) do
+    if there[protocol] then return protocol end
+  end
+end
+
+-- Requests of no browser have no origin.
+local function allowed(origins, req)
+  local origin = req.headers.origin
+  if not origins or not origin then return true end
+  if type(origins) == "function" then return origins(origin, req) end
+  for _, one in ipairs(origins) do
+    if one:lower() == origin:lower() then return true end
+  end
+  return false
+end
+
+-- Status and reason, if the request is none that can be answered with 101.
+local function refusal(req, origins)
+  local fields = req.headers
+  local key = fields["sec-websocket-key"] or ""
+  if req.method ~= "GET" or req.version ~= 11 or not req.upgrade or
+    not has(fields.upgrade, "websocket") then
+    return 426, "a WebSocket handshake expected"
+  elseif req.length and req.length > 0 or req.chunked then
+    return 400, "a handshake with a body"
+  elseif fields["sec-websocket-version"] ~= "13" then
+    return 426, "Sec-WebSocket-Version: 13 expected"
+  elseif #key ~= 24 or not key:find "^[%w+/]+==$" then
+    return 400, "malformed Sec-WebSocket-Key"
+  elseif not allowed(origins, req) then
+    return 403, ("origin %s is not allowed"):format(fields.origin)
+  end
+end
+
+---@class neap.websocket.accept_options: neap.websocket.options
+---@field origins? string[]|fun(origin: string, req: neap.http.request): boolean whose pages may
+-- connect ("https://example.org"); all. Requests without Origin, which no browser sends, pass
+
+--- Makes a WebSocket of a request, inside a handler of neap.http. What is no such request has been
+-- answered when this fails: with 426, 400, or 403 for a foreign origin.
+---@param req neap.http.request
+---@param res neap.http.response
+---@param opts? neap.websocket.accept_options
+---@return neap.websocket|nil ws
+---@return string? message
+---@return string? code EPROTO (no WebSocket handshake), EACCES (origin), the connection's own
+websocket.accept = face(function(req, res, opts)
+  opts = opts or {}
+  local limits = check(opts, accepting, "accept", 3)
+  local status, why = refusal(req, opts.origins)
+  if status then
+    local headers = { ["Content-Type"] = "text/plain" }
+    if status == 426 then
+      headers.Upgrade, headers["Sec-WebSocket-Version"] = "websocket", "13"
+    end
+    res:send(status, why .. "\n", headers)
+    return nil, ("accept %s: %s"):format(req.conn.peer or "a client", why),
+      status == 403 and "EACCES" or "EPROTO"
+  end
+  local protocol = choose(opts.protocols, req.headers["sec-websocket-protocol"])
+  local conn = req:take()
+  res.sent, res.done, res.code = true, true, 101
+  local ok, message, code = conn:write(("HTTP/1.1 101 Switching Protocols\r\n" ..
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n"):format(
+    core.accept(req.headers["sec-websocket-key"]),
+    protocol and "Sec-WebSocket-Protocol: " .. protocol .. "\r\n" or ""))
+  if not ok then return nil, message, code end
+  return connection.new(conn, true, limits, protocol)
+end)
+
+-- What makes an answer no handshake.
+local function unbelievable(reply, key, protocols)
+  local fields = reply.headers
+  local protocol = fields["sec-websocket-protocol"]
+  if reply.status ~= 101 then
+    return ("the server answered %d %s"):format(reply.status, reply.reason)
+  elseif not reply.upgrade or not has(fields.upgrade, "websocket") then
+    return "the server upgraded to something else"
+  elseif fields["sec-websocket-accept"] ~= core.accept(key) then
+    return "wrong Sec-WebSocket-Accept"
+  elseif fields["sec-websocket-extensions"] then
+    return "an extension nobody asked for"
+  elseif protocol and choose(protocols, protocol) ~= protocol then
+    return "a subprotocol nobody asked for"
+  end
+end
+
+local function request_headers(opts, key)
+  local headers = {}
+  for name, value in pairs(opts.headers or {}) do headers[name] = value end
+  headers.Connection, headers.Upgrade = "Upgrade", "websocket"
+  headers["Sec-WebSocket-Version"], headers["Sec-WebSocket-Key"] = "13", key
+  headers.Origin = opts.origin
+  if opts.protocols then
+    headers["Sec-WebSocket-Protocol"] = table.concat(opts.protocols, ", ")
+  end
+  return headers
+end
+
+---@class neap.websocket.connect_options: neap.websocket.options
+---@field headers? table<string, string|string[]> of the request besides
+---@field origin? string its Origin
+---@field timeout? number seconds for each wait of the handshake, and for connecting; 30
+---@field tls? table options of the TLS connection (ca, cert, verify …)
+---@field via? neap.address connects there instead of to the URL's host
+
+--- Connects to a WebSocket server.
+---@param url string ws:// or wss://
+---@param opts? neap.websocket.connect_options
+---@return neap.websocket|nil ws
+---@return string? message
+---@return string? code EINVAL (URL), EPROTO (an answer that is no handshake), those of http.request
+websocket.connect = face(function(url, opts)
+  opts = opts or {}
+  if type(url) ~= "string" then
+    error(("bad argument #1 to 'connect' (string expected, got %s)"):format(type(url)), 2)
+  end
+  local limits = check(opts, connecting, "connect", 2)
+  local secure, rest = url:match "^[Ww][Ss]([Ss]?)://([^#]*)$"
+  if not rest then return nil, ("connect %s: ws:// or wss:// expected"):format(url), "EINVAL" end
+  local key, message, code = core.key()
+  if not key then return nil, message, code end
+  local reply
+  reply, message, code = http.request("http" .. secure:lower() .. "://" .. rest, {
+    headers = request_headers(opts, key), redirects = 0, tls = opts.tls, timeout = opts.timeout,
+    via = opts.via,
+  })
+  if not reply then return nil, message, code end
+  local why = unbelievable(reply, key, opts.protocols)
+  if why then
+    reply.keep_alive = false
+    reply:close()
+    return nil, ("connect %s: %s"):format(url, why), "EPROTO"
+  end
+  local conn = reply.conn
+  reply.conn = nil
+  return connection.new(conn, false, limits, reply.headers["sec-websocket-protocol"])
+end)
+
+--- A message as the bytes that a server sends, for net.hub: `hub:add(ws.conn)`, then
+-- `hub:send(websocket.frame "news")` queues it once for all. Not while a member is being sent a
+-- message in pieces.
+---@param message string
+---@param kind? string "text" (the default) or "binary"
+---@return string bytes
+websocket.frame = face(function(message, kind)
+  if type(message) ~= "string" then
+    error(("bad argument #1 to 'frame' (string expected, got %s)"):format(type(message)), 2)
+  elseif kind ~= nil and kind ~= "text" and kind ~= "binary" then
+    error(("bad argument #2 to 'frame' (\"text\" or \"binary\" expected, got %s)"):format(
+      tostring(kind)), 2)
+  elseif kind ~= "binary" and not core.utf8(message, 0, true) then
+    error("bad argument #1 to 'frame' (text that is not UTF-8)", 2)
+  end
+  return core.head(kind == "binary" and 0x82 or 0x81, #message) .. message
+end)
+
+return websocket
