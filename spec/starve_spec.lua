@@ -3,6 +3,7 @@
 -- object adds a row. The rows that move much are sampled, every 3rd allocation or so: NEAP_STARVE=1
 -- makes it each.
 
+local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
 
 local scripts = {
@@ -287,13 +288,30 @@ scripts["connections of a server that fails"] = [[
   end
 ]]
 
+scripts["TLS and HTTP, a server and its client"] = [[
+  local http, neap, tls = require "neap.http", require "neap", require "neap.tls"
+  local cert, key = "CERTS/server.pem", "CERTS/server.key"
+  local other = assert(tls.context { server = true, cert = cert, key = key })
+  local server <close> = http.serve("tls://127.0.0.1:0", { cert = cert, key = key,
+    names = { localhost = other }, log = function() end }, function(req, res)
+    if req.path == "/all" then return res:send(200, req:body()) end
+    for piece in req:chunks() do res:write(piece) end
+    res:finish { ["X-End"] = "1" }
+  end)
+  local opts = { tls = { ca = "CERTS/ca.pem", name = "localhost" }, timeout = 5, body = "text" }
+  for _, path in ipairs { "/all", "/pieces" } do
+    local r <close> = assert(http.request(server.address:gsub("^tls", "https") .. path, opts))
+    assert(r:body() == "text" and r.tls.peer)
+  end
+]]
+
 -- More than the kernel's buffers hold; the hard build, which moves single bytes, has small queues.
 local BIG <const> = helper.hard and "20000" or "(1 << 20)"
 
 local sampled = helper.sanitized and 7 or 3
 
 local function step(script)
-  local long = script:find "BIG" or script:find "net.serve" or script:find "neap.dns"
+  local long = script:find "BIG" or script:find "net.serve" or script:find "serve%(" or script:find "neap.dns"
   return tonumber(os.getenv "NEAP_STARVE") or long and sampled or 1
 end
 
@@ -314,6 +332,7 @@ describe("without memory", function()
     it("a run ends in order: " .. name, function()
       local program = build()
       local text = script:gsub("BIG", BIG):gsub("TMPDIR", helper.tmpdir())
+        :gsub("CERTS/", certs.path "")
       local path = helper.write_file(helper.tmpdir() .. "/script.lua", text)
       local whole, _, fine = helper.run(("%s %s 1000000"):format(program, path))
       assert.equal("1 runs: 0 without a runtime, 0 failed, 1 ended well\n", whole)
