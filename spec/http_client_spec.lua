@@ -117,8 +117,10 @@ describe("an HTTP client", function()
     assert.equal("x", assert(http.get(url)):body())
     assert.equal(2, server.total)
     neap.sleep(0.15 * helper.slow)
-    assert.equal("x", assert(http.post(url, "y")):body()) -- its end was seen before
-    assert.equal(3, server.total)
+    if os.getenv "NEAP_POLL" ~= "uv" then -- which tells only who waits of an end
+      assert.equal("x", assert(http.post(url, "y")):body())
+      assert.equal(3, server.total)
+    end
     server = net.serve("127.0.0.1:0", { log = function() end }, function(c) -- closes too late
       c:read_until "\r\n\r\n"
       c:write "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"

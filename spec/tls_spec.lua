@@ -451,14 +451,11 @@ describe("starttls", function()
   end
 
   it("reads what the peer said before writing failed", function()
-    local l <close> = assert(net.listen "127.0.0.1:0")
-    local a <close> = assert(net.connect(l.address))
-    local b <close> = assert(l:accept())
-    local task = neap.spawn(b.starttls, b, certs.server { server = true })
-    assert(a:starttls(certs.client { name = "localhost" }))
-    assert(task:join())
+    local a, b = shaken "unix"
+    b:write "hello\n"
+    assert.equal("hello", a:read()) -- what came with the handshake fills a buffer of single bytes
     b:write "answer\n"
-    b:flush()
+    assert(b:flush())
     b:abort()
     assert(helper.wait_until(function() return not (a:write "x" and a:flush()) end))
     assert.equal("answer", a:read())
