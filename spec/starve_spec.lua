@@ -311,7 +311,8 @@ local BIG <const> = helper.hard and "20000" or "(1 << 20)"
 local sampled = helper.sanitized and 7 or 3
 
 local function step(script)
-  local long = script:find "BIG" or script:find "net.serve" or script:find "serve%(" or script:find "neap.dns"
+  local long = script:find "BIG" or script:find "net.serve"
+    or script:find "serve%(" or script:find "neap.dns"
   return tonumber(os.getenv "NEAP_STARVE") or long and sampled or 1
 end
 

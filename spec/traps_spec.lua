@@ -10,7 +10,7 @@
 --   a reset hides data                       conformance "reads what came before a reset"
 --   a line without an end                    conformance "keeps limits exactly", below
 --   unread bytes and layers                  conformance over fault:, pipe
---   unread bytes and STARTTLS                tls "hands unread bytes", "refuses plaintext that came"
+--   unread bytes and STARTTLS                tls "hands unread bytes", "refuses plaintext"
 --   a handshake in the accept loop           tls "lets a silent client go", "as many handshakes"
 --   a cut that looks like an end             tls "tells a cut from an end"
 --   a failed write hides an answer           tls "reads what the peer said before", http "413"
