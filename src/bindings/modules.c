@@ -21,6 +21,7 @@ const luaL_Reg np_modules[] = {
   {"neap.runtime.core", luaopen_neap_runtime_core},
   {"neap.scope.core", luaopen_neap_scope_core},
   {"neap.select.core", luaopen_neap_select_core},
+  {"neap.proxy.core", luaopen_neap_proxy_core},
   {"neap.sendfile.core", luaopen_neap_sendfile_core},
   {"neap.semaphore.core", luaopen_neap_semaphore_core},
   {"neap.stream.core", luaopen_neap_stream_core},

@@ -7,6 +7,7 @@
 int luaopen_neap_fault_core(lua_State *L);
 int luaopen_neap_hub_core(lua_State *L);
 int luaopen_neap_pipe_core(lua_State *L);
+int luaopen_neap_proxy_core(lua_State *L);
 int luaopen_neap_sendfile_core(lua_State *L);
 int luaopen_neap_signal_core(lua_State *L);
 int luaopen_neap_process_core(lua_State *L);

@@ -7,6 +7,7 @@
 local tasks = require "neap.task.core"
 local groups = require "neap.group.core"
 local event = require("neap.event.core").event
+local proxy = require "neap.net.proxy"
 
 -- A program that says nothing gets limits that hold 10 000 clients and not an unbounded number:
 -- past them the kernel's backlog waits. An idle peer is let go after five minutes.
@@ -38,7 +39,7 @@ server.__index = server
 server.__name = "neap.server"
 
 local function is_common(err)
-  if type(err) == "table" then return common[err.code] end
+  if type(err) == "table" then return err.common or common[err.code] end
   if type(err) ~= "string" then return false end
   for _, text in ipairs(common_texts) do
     if err:find(text) then return true end
@@ -145,7 +146,9 @@ end
 
 -- Arguments.
 
-local own = { max_connections = true, timeout = true, line_max = true, log = true }
+local own = {
+  max_connections = true, timeout = true, line_max = true, log = true, proxy_protocol = true,
+}
 
 -- level: of the caller of serve, as seen from here.
 local function bad(n, text, level)
@@ -173,6 +176,8 @@ local function check(addr, opts, handler)
   if opts.log ~= nil and type(opts.log) ~= "function" then
     bad(2, "option 'log': function expected, got " .. type(opts.log))
   end
+  local wrong = opts.proxy_protocol ~= nil and proxy.check(opts.proxy_protocol)
+  if wrong then bad(2, "option 'proxy_protocol': " .. wrong) end
   local kind = type(addr)
   if kind ~= "string" and kind ~= "userdata" and kind ~= "table" then
     bad(1, "address or listener expected, got " .. kind)
@@ -202,7 +207,10 @@ end
 --
 -- opts: max_connections (20000; past it the kernel's backlog waits), timeout (300 s, the default
 -- deadline of each wait on a connection; false: none), line_max (64 KiB, a stream's own default),
--- log (function(line), default: standard error), and every option of net.listen.
+-- log (function(line), default: standard error), proxy_protocol (a list of networks, "10.0.0.0/8",
+-- or "unix": their connections begin with a PROXY header, version 1 or 2, before TLS, and conn.peer
+-- is the client that it names; without one they end; nobody else's header is looked at), and every
+-- option of net.listen.
 ---@param addr string|userdata an address, or a listener
 ---@param opts? table
 ---@param handler fun(conn: userdata)
@@ -214,17 +222,27 @@ local function serve(addr, opts, handler)
   local owned = type(addr) == "string"
   local tls = owned and addr:find "^tls://" ~= nil
   if tls then
-    local ok, rest, behind, code = pcall(require("neap.tls").serving, opts, handler)
+    local ok, rest, behind, code = pcall(require("neap.tls").serving, opts, handler,
+      opts.proxy_protocol ~= nil)
     if not ok then error((tostring(rest):gsub("^[^:]*:%d+: ", "")), 2) end
     if not rest then error(setmetatable({ message = behind, code = code }, failure), 2) end
     opts, handler = rest, behind
   end
+  if opts.proxy_protocol then -- before TLS, which the listener would begin with
+    handler = proxy.serving(opts.proxy_protocol, handler)
+    if tls then addr = addr:gsub("^tls", "tcp", 1) end
+  end
   local listener = owned and listen(addr, opts) or addr
   local timeout = opts.timeout
   if timeout == nil then timeout = TIMEOUT_S end
+  local addresses = listener.addresses
+  if tls then
+    for i, one in ipairs(addresses) do addresses[i] = one:gsub("^tcp", "tls", 1) end
+  end
   local self = setmetatable({
     listener = listener, owned = owned, handler = handler,
-    address = listener.address, addresses = listener.addresses,
+    address = tls and listener.address:gsub("^tcp", "tls", 1) or listener.address,
+    addresses = addresses,
     connections = 0, total = 0, stopped = false, changed = event(), watchers = 0,
     max_connections = opts.max_connections or MAX_CONNECTIONS, timeout = timeout,
     line_max = opts.line_max, log = opts.log or to_stderr,

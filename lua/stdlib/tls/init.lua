@@ -271,7 +271,8 @@ end
 
 -- For net.serve: the options of the listener, and the handler behind a handshake that has its own
 -- deadline and stands in line with at most `handshakes` others.
-function tls.serving(opts, handler)
+-- later: the connections come without TLS, perhaps with bytes of it that were read already.
+function tls.serving(opts, handler, later)
   local own, rest = split(opts)
   local seconds = check_seconds(own, "handshake_timeout", "serve") or HANDSHAKE_S
   local most = own.handshakes or HANDSHAKES
@@ -281,13 +282,15 @@ function tls.serving(opts, handler)
   check_names(own.names, "serve")
   local ctx, message, code = context_of(own, true, "serve")
   if not ctx then return nil, message, code end
-  rest.context = ctx
+  if not later then rest.context = ctx end
   local places = semaphore(most)
   return rest, function(conn)
     local ok
     do
       local _ <close> = places:permit()
-      ok, message, code = handshake(conn, ctx, seconds)
+      ok = true
+      if later then ok, message, code = core.put(conn, ctx.box, nil, nil, true) end
+      if ok then ok, message, code = handshake(conn, ctx, seconds) end
     end
     if ok then return handler(conn) end
     error(setmetatable({ message = message, code = code }, {
