@@ -4,6 +4,7 @@
 -- column. A row without a test fails, and so does a test without a row.
 
 local codec = require "neap.codec"
+local fs = require "neap.fs"
 local helper = require "spec.support.helper"
 local neap = require "neap"
 local net = require "neap.net"
@@ -475,6 +476,94 @@ limits["results of one expired deadline that may be ignored in a row"] = functio
   for i = 1, 99 do assert.equal("ETIMEDOUT", select(3, a:read()), i) end
   raises("timed out", a.read, a)
   assert.truthy(d)
+end
+
+limits["calls of `neap.fs` at a time; left to themselves"] = function()
+  local dir = helper.tmpdir()
+  assert(os.execute("mkfifo " .. dir .. "/fifo"))
+  -- opening a FIFO that nobody writes to holds a thread; the program's end does not wait for it
+  local out, err, status = helper.run_script(([[
+    local fs, neap = require "neap.fs", require "neap"
+    local function stuck(n)
+      local tasks = {}
+      for i = 1, n do tasks[i] = neap.spawn(fs.open, %q) end
+      neap.sleep(0.05)
+      return tasks
+    end
+    local function cancel(tasks)
+      for _, t in ipairs(tasks) do t:cancel() end
+      for _, t in ipairs(tasks) do t:join() end
+    end
+    local function answers() return neap.timeout(0.3, fs.stat, "/") ~= nil end
+    local some = stuck(7)
+    print(answers()) -- the eighth
+    local one = stuck(1)
+    print(answers()) -- the ninth has to wait
+    cancel(some)
+    cancel(one)
+    print(answers()) -- eight are left to themselves
+    cancel(stuck(8))
+    cancel(stuck(8))
+    cancel(stuck(7))
+    print(answers()) -- the thirty-second
+    cancel(stuck(1))
+    print(answers())
+    os.exit(0)
+  ]]):format(dir .. "/fifo"), { limit = 30, env = { ASAN_OPTIONS = "detect_leaks=0" } })
+  assert.equal(0, status, err)
+  assert.equal("true\nfalse\ntrue\ntrue\nfalse\n", out)
+end
+
+-- Of names only the bound's code: 16 MiB of them would be 65 thousand files.
+limits["`fs.read`; names in `fs.scandir`"] = function()
+  local path, max = helper.tmpdir() .. "/sparse", 16 << 20
+  for _, size in ipairs { max - 1, max, max + 1 } do
+    assert(os.execute(("truncate -s %d %s"):format(size, path)))
+    local text, _, code = fs.read(path)
+    if size > max then assert.equal("EMSGSIZE", code) else assert.equal(size, #text) end
+  end
+  helper.write_file(path, ("x"):rep(11))
+  assert.equal(11, #fs.read(path, 11))
+  assert.equal("EMSGSIZE", select(3, fs.read(path, 10)))
+end
+
+limits["pipes of the kernel that `net.pipe` uses at a time"] = function()
+  local function pipes()
+    local n = 0
+    for name in require("lfs").dir "/proc/self/fd" do
+      local target = require("lfs").symlinkattributes("/proc/self/fd/" .. name, "target")
+      if target and target:find "^pipe:" then n = n + 1 end
+    end
+    return n
+  end
+  local before, tasks, ends = pipes(), {}, {}
+  local piece, count = ("x"):rep(helper.hard and 64 or 1 << 16), 48
+  local function fill(n) -- pairs whose server does not read: bytes stay in each one's pipe
+    for i = #tasks + 1, n do
+      local client, a = sockets "unix"
+      local b, server = sockets "unix"
+      tasks[i] = neap.spawn(net.pipe, a, b)
+      ends[i] = server
+      neap.spawn(function()
+        for _ = 1, count do client:write(piece) end
+        client:shutdown()
+      end)
+    end
+    neap.sleep(0.1 * helper.slow)
+    return (pipes() - before) // 2
+  end
+  if helper.hard then
+    assert.is_true(fill(3) <= 3)
+  else
+    assert.equal(63, fill(63))
+    assert.equal(64, fill(64))
+    assert.equal(64, fill(67))
+  end
+  for i, server in ipairs(ends) do
+    assert.equal(count * #piece, #assert(server:read "a"))
+    server:close()
+    assert.same({ true, count * #piece, 0 }, { tasks[i]:join() })
+  end
 end
 
 -- The first column of the manual's table.

@@ -24,6 +24,7 @@
 #include <uv.h>
 
 #include "arguments.h"
+#include "heap.h"
 #include "neap.h"
 
 static np_runtime *volatile running; /* for the signal handler; NULL outside the loop */
@@ -374,6 +375,7 @@ static int cannot_start(void) {
 int main(int argc, char **argv) {
   options o;
   char path[PATH_MAX];
+  np_keep_heap();
   int status = np_arguments(&o, argc, argv);
   if (status) return status;
   if (o.help) return fputs(np_usage, stdout) < 0;
@@ -381,11 +383,9 @@ int main(int argc, char **argv) {
   if (o.version) print_versions();
   if (o.workers.id && !np_worker_begin())
     return np_bad_usage("only the supervisor starts workers:", o.argv[o.workers_at]);
-  if (!o.script && !o.code && !o.loads &&
-      !o.prompt) { /* nothing named: a prompt for people, standard input for pipes */
-    if (isatty(0)) o.prompt = true;
-    else o.from_stdin = true;
-  }
+  /* nothing named: a prompt for people, standard input for pipes */
+  bool named = o.script || o.code || o.loads || o.prompt;
+  if (!named) *(isatty(0) ? &o.prompt : &o.from_stdin) = true;
   hold_standard_descriptors();
   np_runtime *rt = np_new(&(np_config){.stdlib = find_stdlib(path, sizeof path),
                                        .no_environment = o.no_environment,
