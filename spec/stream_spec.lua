@@ -86,8 +86,10 @@ describe("match", function()
   it("answers what goes too deep or has too many captures with a code, not an error", function()
     local V, Ct = lpeg.V, lpeg.Ct
     local nested, many = P { Ct("(" * V(1) ^ -1 * ")") }, C(1) * (C(1) - ".") ^ 0 * "."
-    for _, case in ipairs { { nested, ("("):rep(5000) },
-      { nested, ("("):rep(300) .. (")"):rep(300) }, { many, ("x"):rep(100001) .. "." } } do
+    local cases = { { nested, ("("):rep(5000) }, { nested, ("("):rep(300) .. (")"):rep(300) },
+      { many, ("x"):rep(100001) .. "." } }
+    if helper.hard then table.remove(cases) end -- a byte at a time it takes a minute
+    for _, case in ipairs(cases) do
       local a, b = pair()
       neap.spawn(function() a:write(case[2]) end)
       local none, message, code = b:match(case[1], 1 << 20, { timeout = 10 })
