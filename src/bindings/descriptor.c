@@ -45,16 +45,8 @@ static int p_new(lua_State *L) {
 }
 
 void np_push_descriptor(lua_State *L, int fd) {
-  if (!lua_checkstack(L, 4)) {
-    close(fd);
-    luaL_error(L, "stack overflow");
-  }
-  lua_pushcfunction(L, p_new);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
-    close(fd);
-    lua_error(L);
-  }
-  ((descriptor *)lua_touserdata(L, -1))->fd = fd;
+  descriptor *d = np_push_for_fd(L, fd, p_new);
+  d->fd = fd;
 }
 
 static int list_close(lua_State *L) {

@@ -85,16 +85,7 @@ static int p_new(lua_State *L) {
 }
 
 int np_push_fd_dgram(lua_State *L, int fd) {
-  if (!lua_checkstack(L, 8)) {
-    close(fd);
-    luaL_error(L, "stack overflow");
-  }
-  lua_pushcfunction(L, p_new);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
-    close(fd);
-    lua_error(L);
-  }
-  int r = np_dgram_start(L, lua_touserdata(L, -1), fd);
+  int r = np_dgram_start(L, np_push_for_fd(L, fd, p_new), fd);
   if (r < 0) lua_pop(L, 1);
   return r;
 }

@@ -253,16 +253,7 @@ static int p_new(lua_State *L) {
 }
 
 int np_push_fd_listener(lua_State *L, int fd) {
-  if (!lua_checkstack(L, 8)) {
-    close(fd);
-    luaL_error(L, "stack overflow");
-  }
-  lua_pushcfunction(L, p_new);
-  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
-    close(fd);
-    lua_error(L);
-  }
-  listener *l = lua_touserdata(L, -1);
+  listener *l = np_push_for_fd(L, fd, p_new);
   int r = np_listener_start(L, l);
   if (r < 0) close(fd);
   else r = np_listener_add(l->core, fd);

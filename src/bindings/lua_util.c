@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bindings/task.h"
 #include "core/error.h"
@@ -58,6 +59,19 @@ void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalu
   }
   lua_setmetatable(L, -2);
   return ud;
+}
+
+void *np_push_for_fd(lua_State *L, int fd, lua_CFunction make) {
+  if (!lua_checkstack(L, 8)) {
+    close(fd);
+    luaL_error(L, "stack overflow");
+  }
+  lua_pushcfunction(L, make);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+    close(fd);
+    lua_error(L);
+  }
+  return lua_touserdata(L, -1);
 }
 
 void *np_test_object(lua_State *L, int idx, const np_type *type) {

@@ -23,6 +23,9 @@ void np_type_init(lua_State *L, const np_type *type);
 int np_push_metatable(lua_State *L, const np_type *type);
 /* A new userdata of `size` bytes, zeroed, its first word the type; metatable set. */
 void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalues);
+/* Calls make(L), which pushes the object that fd is for; when that raises (no memory), fd is closed
+ * and the error goes on. The object, on top. */
+void *np_push_for_fd(lua_State *L, int fd, lua_CFunction make);
 void *np_test_object(lua_State *L, int idx, const np_type *type);  /* NULL: something else */
 void *np_check_object(lua_State *L, int idx, const np_type *type); /* raises an argument error */
 

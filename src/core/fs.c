@@ -3,9 +3,9 @@
  * A thread shares the pool's block with the loop, under its lock, and nothing else; the block is
  * freed by the last of them. Threads come as there is work and go after a while without. */
 #include "core/fs.h"
+#include "core/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,28 +105,13 @@ static void *thread_main(void *arg) {
   return NULL;
 }
 
-/* Signals are for the thread that runs the loop. */
-static int start_thread(np_fspool *g) {
-  pthread_attr_t attr;
-  pthread_t thread;
-  sigset_t all, old;
-  pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  int err = pthread_create(&thread, &attr, thread_main, g);
-  pthread_sigmask(SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy(&attr);
-  return -err;
-}
-
 /* Under the lock: somebody for the queue. 0, or why there is nobody at all. */
 static int man(np_fspool *g) {
   if (g->idle > 0) pthread_cond_signal(&g->work);
   if (g->nqueue <= g->idle) return 0;
   if (g->threads == NP_FS_THREADS || g->threads - g->abandoned >= NP_FS_RUNNING) return 0;
   g->threads++;
-  int r = start_thread(g);
+  int r = np_thread_start(thread_main, g);
   if (r == 0) return 0;
   g->threads--;
   return g->threads > g->abandoned ? 0 : r;

@@ -2,12 +2,12 @@
  *
  * A thread touches its job and what is under the lock, nothing else of the loop. */
 #include <netdb.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "core/resolve_impl.h"
+#include "core/thread.h"
 
 /* libc's EAI_* -> libuv's, which the error table knows. */
 static int eai_code(int eai) {
@@ -61,21 +61,6 @@ static void *thread_main(void *arg) {
   return NULL;
 }
 
-/* Signals are for the thread that runs the loop. */
-static int start_thread(np_job *j) {
-  pthread_attr_t attr;
-  pthread_t thread;
-  sigset_t all, old;
-  pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  int err = pthread_create(&thread, &attr, thread_main, j);
-  pthread_sigmask(SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy(&attr);
-  return -err;
-}
-
 void np_job_start(np_resolver *res, np_job *j) {
   np_node_remove(&j->node);
   np_node_append(&res->running, &j->node);
@@ -84,7 +69,7 @@ void np_job_start(np_resolver *res, np_job *j) {
   pthread_mutex_lock(&res->lock);
   res->threads++;
   pthread_mutex_unlock(&res->lock);
-  int r = start_thread(j);
+  int r = np_thread_start(thread_main, j);
   if (r == 0) return;
   pthread_mutex_lock(&res->lock);
   res->threads--;
