@@ -86,7 +86,7 @@ describe("batches", function()
     helper.write_file(dir .. "/s.lua", text)
     local strace = "env ASAN_OPTIONS=detect_leaks=0 strace -f -o %s/trace -e inject=%s %s %s/s.lua"
     for _, fault in ipairs { "sendmmsg:error=EIO:when=1", "sendmmsg:error=EINVAL:when=1",
-      "sendmmsg:error=EINTR:when=1", "recvmsg:error=EINTR:when=1" } do
+      "sendmmsg:error=EINTR:when=1", "recvfrom,recvmsg:error=EINTR:when=1" } do
       local out, err = helper.run(strace:format(dir, fault, helper.neap, dir))
       assert.equal("3\none two end \n3\none two end \n", out, err)
     end
@@ -159,6 +159,24 @@ describe("batches", function()
     while #got < 7 do got[#got + 1] = b:recv { timeout = 5 } end
     assert.same(mix, got)
     assert.equal("ETIMEDOUT", select(3, b:recv { timeout = 0.01 }))
+  end)
+
+  it("are taken apart too when joining begins after the first message", function()
+    local a <close> = udp()
+    local b <close> = udp()
+    local mix = messages(50, 50, 50)
+    assert(a:send("first", b.address))
+    assert.equal("first", (b:recv { timeout = 5 }))
+    for _, on in ipairs { true, false } do
+      assert(b:option("gro", on))
+      assert.equal(3, a:send_batch(mix, b.address))
+      for i = 1, 3 do assert.equal(mix[i], (b:recv { timeout = 5 })) end
+      assert(a:send("too long", b.address))
+      assert.equal("EMSGSIZE", select(3, b:recv(3, { timeout = 5 })))
+      assert(a:send("too long", b.address))
+      local _, _, info = assert(b:recv(3, { timeout = 5, info = true }))
+      assert.equal(8, info.truncated)
+    end
   end)
 
   it("wait, and are shared by several receivers", function()

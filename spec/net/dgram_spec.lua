@@ -300,8 +300,8 @@ describe("UDP", function()
     ]]
     local dir = helper.tmpdir()
     helper.write_file(dir .. "/s.lua", script)
-    local strace = strace_f .. " -o %s/trace -e inject=sendmsg:error=%s:when=2"
-      .. " -e inject=recvmsg:error=%s:when=1 %s %s/s.lua"
+    local strace = strace_f .. " -o %s/trace -e inject=sendto,sendmsg:error=%s:when=2"
+      .. " -e inject=recvfrom,recvmsg:error=%s:when=1 %s %s/s.lua"
     local cases = {
       { "EINTR", "EINTR", "true\tnil\nx\ntrue\tnil\nx\ntrue\tnil\nx\n" },
       { "ENOBUFS", "EAGAIN", "true\tnil\nx\nnil\tENOBUFS\ntrue\tnil\nx\n" },

@@ -145,7 +145,9 @@ static int f_option(lua_State *L) {
   char name[NP_ADDR_MAX];
   snprintf(name, sizeof name, "%s", np_dgram_push_name(L, d));
   lua_pop(L, 1);
-  return np_option_call(L, d->core ? np_dgram_fd(d->core) : -1, 2, name);
+  int n = np_option_call(L, d->core ? np_dgram_fd(d->core) : -1, 2, name);
+  if (d->core) np_dgram_look(d->core);
+  return n;
 }
 
 /* socket:credentials([{pidfd = true}]) -> who made the other end of a record socket; or nil,

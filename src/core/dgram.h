@@ -91,6 +91,9 @@ int np_dgram_send_batch(np_dgram *d, const np_outgoing *m, int n, const np_sendw
  * interface, TTL, TOS, time. */
 int np_dgram_want_info(np_dgram *d);
 
+/* Its options were changed: looks again what may come with its messages. */
+void np_dgram_look(np_dgram *d);
+
 /* What np_dgram_send wants as an address of this socket: IPv4 as IPv4-mapped on an IPv6 socket. */
 void np_dgram_map(const np_dgram *d, np_sockaddr *a);
 

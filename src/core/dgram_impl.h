@@ -22,6 +22,7 @@ struct np_dgram {
   bool readable;        /* recvmsg is worth trying */
   bool writable;        /* sendmsg is worth trying */
   bool info;            /* np_dgram_want_info was called */
+  bool bare;            /* nothing comes with its messages but who sent them */
   bool ended;           /* the end of records was read */
   bool kept;            /* the batch holds messages that nobody took: they come first */
   bool gso_known;       /* whether it has UDP_SEGMENT was asked */

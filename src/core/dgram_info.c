@@ -3,6 +3,7 @@
  * An IPv6 socket may carry IPv4 as well (its peers are shown as what they are), so whatever is
  * asked of it is asked of both; what one family does not know of the other it ignores. */
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <string.h>
 
 #include "core/dgram_impl.h"
@@ -40,7 +41,22 @@ int np_dgram_want_info(np_dgram *d) {
   if (r == 0) r = set_on(d->fd, SOL_SOCKET, SO_TIMESTAMPNS);
 #endif
   d->info = r == 0;
+  d->bare = false;
   return r;
+}
+
+/* Limit: UDP_GRO that another process turns on later, in a socket that is shared, is not seen. */
+void np_dgram_look(np_dgram *d) {
+#ifdef __linux__ /* recvfrom tells the length of what was cut there */
+  int joined = 0;
+#ifdef UDP_GRO
+  socklen_t len = sizeof joined;
+  getsockopt(d->fd, IPPROTO_UDP, UDP_GRO, &joined, &len);
+#endif
+  d->bare = d->scheme == NP_UDP && !d->info && !joined;
+#else
+  (void)d;
+#endif
 }
 
 /* ---- IPv4 on IPv6 sockets ---- */
