@@ -23,6 +23,7 @@ BUILD_PACKAGES = build-essential pkg-config lua5.4 liblua5.4-dev libuv1-dev libs
 TEST_PACKAGES  = lua-busted lua-check clang clang-format libclang-rt-14-dev netcat-openbsd socat curl redis-tools \
   redis-server bind9-dnsutils openssh-client openssh-server tftp-hpa strace iproute2 procps psmisc \
   wget wrk knot-dnsutils knot dnsmasq-base dnsperf zzuf iputils-ping nmap systemd dbus-daemon dbus-bin nginx \
+  tinyproxy siege slowhttptest apache2-utils nghttp2-client nodejs \
   python3-websockets node-ws chromium swaks libnet-ssleay-perl lua-cjson
 BENCH_PACKAGES = libssl-dev socat liburing-dev lua-luv lua-cqueues lua-luaossl lua-copas lua-socket lua-sec lua-coxpcall nginx \
   libnginx-mod-http-lua libnginx-mod-stream golang-go nodejs python3 python3-uvloop redis-server openssl wrk valgrind strace

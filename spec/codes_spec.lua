@@ -809,6 +809,10 @@ causes["response:file"] = {
     return table.unpack(results, 1, results.n)
   end,
 }
+local function refusing_proxy()
+  return http_server(function(_, res) res:send(407) end)
+end
+
 causes["neap.http.request"] = {
   EINVAL = function() return http.get "ftp://a/" end,
   ELOOP = function()
@@ -817,6 +821,7 @@ causes["neap.http.request"] = {
   EBADMSG = function() return http_answer "SSH-2.0-x\r\n\r\n" end,
   EPIPE = function() return http_answer "" end,
   ETIMEDOUT = function() return http_answer("", soon) end,
+  EPROXY = function() return http.get("https://127.0.0.1:1/", { proxy = refusing_proxy() }) end,
 }
 causes["reply:body"] = {
   EMSGSIZE = function() return body_of(ok .. "Content-Length: 11\r\n\r\n") end,
@@ -874,6 +879,9 @@ causes["neap.websocket.accept"] = {
   end,
 }
 causes["neap.websocket.connect"] = {
+  EPROXY = function()
+    return websocket.connect("ws://127.0.0.1:1/", { proxy = refusing_proxy() })
+  end,
   EINVAL = function() return websocket.connect "http://a/" end,
   EPROTO = function()
     local url = http_server(function(_, res) res:send(200) end)
@@ -978,7 +986,7 @@ causes["stream:send_file"] = {
 
 local known = { EAI_AGAIN = true, EAI_FAIL = true, ENOTFOUND = true, ECERT = true, ETLS = true,
   ETRUNCATED = true, NXDOMAIN = true, NODATA = true, SERVFAIL = true, REFUSED = true,
-  NOTIMP = true, FORMERR = true }
+  NOTIMP = true, FORMERR = true, EPROXY = true }
 for code = -133, -1 do known[core.error(code)] = true end
 
 local function read(path) return assert(helper.read_file(path)) end

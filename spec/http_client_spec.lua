@@ -3,9 +3,9 @@
 local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
 local http = require "neap.http"
-local client = require "neap.http.client"
 local neap = require "neap"
 local net = require "neap.net"
+local urls = require "neap.http.url"
 
 local function serve(handler, opts, address)
   opts = opts or {}
@@ -42,12 +42,12 @@ describe("the URL of a request", function()
       { "http://[::1]/", "tcp://[::1]:80", "/", "[::1]" },
     }
     for _, case in ipairs(cases) do
-      local url = assert(client.parse_url(case[1]))
+      local url = assert(urls.parse(case[1]))
       assert.same({ case[2], case[3], case[4] }, { url.address, url.target, url.authority })
     end
     for _, bad in ipairs { "a", "ftp://a/", "http://", "http:///x", "http://a b/", "http://a/b c",
       "http://a/\r\nX: y", "http://u@a/" } do
-      assert.is_nil((client.parse_url(bad)), bad)
+      assert.is_nil((urls.parse(bad)), bad)
       local r, _, code = http.get(bad)
       assert.is_nil(r)
       assert.equal("EINVAL", code)
@@ -55,12 +55,12 @@ describe("the URL of a request", function()
   end)
 
   it("joins a redirect's target", function()
-    local url = client.parse_url "http://h/a/b?c"
+    local url = urls.parse "http://h/a/b?c"
     for _, case in ipairs { { "/x", "http://h/x" }, { "x", "http://h/a/x" },
       { "../x", "http://h/x" }, { "?y", "http://h/a/b?y" },
       { "//i/x", "http://i/x" }, { "https://j/", "https://j/" },
       { "./x/../y", "http://h/a/y" } } do
-      assert.equal(case[2], client.join(url, case[1]))
+      assert.equal(case[2], urls.join(url, case[1]))
     end
   end)
 end)

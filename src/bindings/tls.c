@@ -1,6 +1,7 @@
 /* neap.tls.core: contexts, putting TLS on a stream, and waiting for its handshake. */
 #include "bindings/tls.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -363,10 +364,21 @@ int np_push_tls_info(lua_State *L, stream *u) {
   return 1;
 }
 
+/* base64(bytes): text (RFC 4648). */
+static int f_base64(lua_State *L) {
+  size_t n;
+  const char *p = luaL_checklstring(L, 1, &n);
+  luaL_argcheck(L, n <= INT_MAX / 2, 1, "too long");
+  luaL_Buffer b;
+  char *out = luaL_buffinitsize(L, &b, (n + 2) / 3 * 4 + 1);
+  luaL_pushresultsize(&b, (size_t)np_base64(p, n, out));
+  return 1;
+}
+
 int luaopen_neap_tls_core(lua_State *L) {
   static const luaL_Reg functions[] = {
-    {"context", f_context},     {"put", f_put}, {"use", f_use},
-    {"handshake", f_handshake}, {NULL, NULL},
+    {"context", f_context},     {"put", f_put},       {"use", f_use},
+    {"handshake", f_handshake}, {"base64", f_base64}, {NULL, NULL},
   };
   np_type_init(L, &context_type);
   luaL_newlib(L, functions);

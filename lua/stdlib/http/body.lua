@@ -1,7 +1,10 @@
 -- Bodies of HTTP/1 messages as they are read: by length, in chunks, until the end.
 --
 -- The one idea: a body is an iterator of pieces that knows whether it has ended; the whole body is
--- its pieces joined. What is left unread decides what may follow on the connection.
+-- its pieces joined. What is left unread decides what may follow on the connection. Time that is
+-- spent waiting for the peer is the peer's: so many seconds, and more for what it has sent.
+
+local tasks = require "neap.task.core"
 
 local body = {}
 body.__index = body
@@ -12,24 +15,40 @@ local SIZE_LINE_MAX = 256
 local TRAILERS_MAX = 8192
 -- What a piece has at most, so that a large body never stands in memory as a whole.
 local PIECE_MAX = 65536
+-- So many small pieces become one: chunks of a byte must not cost a slot of a table each.
+local JOIN = 1024
 
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
 local function fail(message, code) return nil, message, code end
 
-local no_options = {}
-
--- length: bytes; "chunked"; or "end": until the peer closes. max: EMSGSIZE past it.
--- before: called once before the first byte is read (100 Continue).
-function body.new(conn, length, max, before)
+-- length: bytes; "chunked"; or "end": until the peer closes. max: EMSGSIZE past it. timeout:
+-- seconds for each wait. Its user may set
+--   rate    bytes a second: all waits together may last `timeout`, and what that much needs;
+--   by      the instant at which waiting ends;
+--   before  called once before the first byte is read (100 Continue).
+function body.new(conn, length, max, timeout)
   return setmetatable({
-    conn = conn, left = length, max = max, got = 0, before = before,
-    ended = length == 0, chunk = 0, timeouts = no_options,
+    conn = conn, left = length, max = max, got = 0, timeout = timeout,
+    ended = length == 0, chunk = 0, waited = 0,
   }, body)
+end
+
+-- conn:name(a, b) within the time that is left.
+local function timed(self, name, a, b)
+  local conn, began, left = self.conn, tasks.now(), self.timeout
+  if self.rate then left = math.min(left, left - self.waited + self.got / self.rate) end
+  if self.by then left = math.min(left, self.by - began) end
+  local options = { timeout = math.max(left, 0) }
+  local result, message, code
+  if b then result, message, code = conn[name](conn, a, b, options)
+  else result, message, code = conn[name](conn, a, options) end
+  self.waited = self.waited + tasks.now() - began
+  return result, message, code
 end
 
 -- The next chunk's size, after the line end that closed the last one.
 local function chunk_size(self)
-  local line, message, code = self.conn:read_until("\r\n", SIZE_LINE_MAX, self.timeouts)
+  local line, message, code = timed(self, "read_until", "\r\n", SIZE_LINE_MAX)
   if not line then
     if message == nil then return fail("the end came inside a chunked body", "EPIPE") end
     return fail(message, code)
@@ -42,7 +61,7 @@ end
 local function read_trailers(self)
   local trailers, size = {}, 0
   while true do
-    local line, message, code = self.conn:read_until("\r\n", TRAILERS_MAX, self.timeouts)
+    local line, message, code = timed(self, "read_until", "\r\n", TRAILERS_MAX)
     if not line then return fail(message or "the end came inside the trailers", code or "EPIPE") end
     if line == "" then break end
     size = size + #line
@@ -80,12 +99,12 @@ local function next_chunk(self)
     self.chunk = size
   end
   local piece, message, code =
-    counted(self, self.conn:recv(math.min(self.chunk, PIECE_MAX), self.timeouts))
+    counted(self, timed(self, "recv", math.min(self.chunk, PIECE_MAX)))
   if not piece then return nil, message, code end
   self.chunk = self.chunk - #piece
   if self.chunk == 0 then
     local crlf
-    crlf, message, code = self.conn:read(2, self.timeouts)
+    crlf, message, code = timed(self, "read", 2)
     if crlf ~= "\r\n" then
       return fail(message or "malformed end of chunk", code or "EBADMSG")
     end
@@ -106,19 +125,19 @@ function body:next()
   if self.left == "chunked" then
     piece, message, code = next_chunk(self)
   elseif self.left == "end" then
-    piece, message, code = counted(self, self.conn:recv(PIECE_MAX, self.timeouts))
+    piece, message, code = counted(self, timed(self, "recv", PIECE_MAX))
   elseif self.left > self.max then
     piece, message, code = fail("the body is too long", "EMSGSIZE")
   else
     piece, message, code =
-      counted(self, self.conn:recv(math.min(self.left, PIECE_MAX), self.timeouts))
+      counted(self, timed(self, "recv", math.min(self.left, PIECE_MAX)))
     if piece then
       self.left = self.left - #piece
       self.ended = self.left == 0
     end
   end
   if not piece and code then
-    self.failed = setmetatable({ message = message, code = code }, failure)
+    self.failed = setmetatable({ message = message, code = code, common = true }, failure)
   end
   return piece, message, code
 end
@@ -126,14 +145,21 @@ end
 -- All of it as one string.
 function body:all()
   if self.text then return self.text end -- it was read before
-  local pieces = {}
+  local pieces, n, joined = {}, 0, 0 -- pieces[1..joined] are joined ones
   while true do
     local piece, message, code = self:next()
     if not piece then
       if code then return nil, message, code end
       break
     end
-    pieces[#pieces + 1] = piece
+    n = n + 1
+    pieces[n] = piece
+    if n - joined == JOIN then
+      joined = joined + 1
+      pieces[joined] = table.concat(pieces, "", joined, n)
+      for i = n, joined + 1, -1 do pieces[i] = nil end
+      n = joined
+    end
   end
   self.text = #pieces == 1 and pieces[1] or table.concat(pieces)
   return self.text

@@ -1,107 +1,34 @@
 -- The client: one request, its redirects, and connections kept for the next one.
 --
 -- The one idea: a reply holds its connection until its body has been read; a connection whose body
--- was read to its end goes back to the pool of its origin. Only what is safe is tried again: a
--- request without side effects on a kept connection that the server closed meanwhile.
+-- was read to its end goes back to the pool. Only what is safe is tried again: a request that may
+-- be repeated, on a kept connection that the server closed without a byte of an answer.
 
 local bodies = require "neap.http.body"
-local codec = require "neap.codec.core"
+local exchange = require "neap.http.exchange"
 local net = require "neap.net"
+local pool = require "neap.http.pool"
+local proxies = require "neap.http.proxy"
 local tasks = require "neap.task.core"
+local urls = require "neap.http.url"
 
 local client = {}
 
-local MAX_HEAD = 65536
 local MAX_BODY = 64 << 20
 local REDIRECTS = 10
-local TIMEOUT_S = 30
--- Kept connections: of one origin, of all, and how long. Servers close theirs after a minute or so.
-local KEEP = 4
-local KEEP_ALL = 64
-local KEEP_S = 30
+local STALL_S = 30
 
 local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
-local safe = { GET = true, HEAD = true, OPTIONS = true, TRACE = true }
-local framing = { ["content-length"] = true, ["transfer-encoding"] = true, host = true }
+-- What may be done twice (RFC 9110 9.2.2).
+local idempotent = {
+  GET = true, HEAD = true, OPTIONS = true, TRACE = true, PUT = true, DELETE = true,
+}
+local framing = {
+  ["content-length"] = true, ["transfer-encoding"] = true, host = true, expect = true,
+}
 
 local function bad(n, name, text)
   error(("bad argument #%d to '%s' (%s)"):format(n, name, text), 2)
-end
-
--- "http://user@host:80/path?query#x" -> its parts; nil and why.
-local function parse_url(url)
-  local scheme, rest = url:match "^(%a[%w+.-]*)://(.*)$"
-  scheme = scheme and scheme:lower()
-  if scheme ~= "http" and scheme ~= "https" then return nil, "http:// or https:// expected" end
-  local authority, target = rest:match "^([^/?#]*)([^#]*)"
-  local host, port = authority:match "^(.-):(%d*)$"
-  if not host or authority:find "%]$" then host, port = authority, "" end
-  if host == "" or host:find "[^%w%-._~%[%]:%%]" then return nil, "malformed host" end
-  if target:find "[%z\1-\32\127]" then return nil, "a blank or control character" end
-  if target == "" or target:sub(1, 1) == "?" then target = "/" .. target end
-  local usual = scheme == "http" and "80" or "443"
-  if port == "" then port = usual end
-  return {
-    scheme = scheme, host = host, port = port, target = target,
-    authority = port == usual and host or host .. ":" .. port,
-    address = ("%s://%s:%s"):format(scheme == "http" and "tcp" or "tls", host, port),
-  }
-end
-
--- The target of a Location, which may be relative (RFC 3986 5.2).
-local function join(url, location)
-  if location:find "^%a[%w+.-]*://" then return location end
-  if location:sub(1, 2) == "//" then return url.scheme .. ":" .. location end
-  local origin = url.scheme .. "://" .. url.authority
-  if location:sub(1, 1) == "/" then return origin .. location end
-  local path = url.target:match "^[^?]*"
-  if location:sub(1, 1) == "?" then return origin .. path .. location end
-  local parts = {}
-  for part in (path:match "^(.*/)" .. location):gmatch "[^/]*/?" do
-    if part == "../" or part == ".." then parts[#parts] = nil
-    elseif part ~= "./" and part ~= "." then parts[#parts + 1] = part end
-  end
-  return origin .. "/" .. table.concat(parts):gsub("^/", "")
-end
-
--- { {key, conn, since}, ... }, the last used at the end; of one runtime.
-local kept = {}
-
--- Nobody has anything to say on an idle connection: bytes belong to no request, an end is the end.
-local function is_idle(conn)
-  if conn.closed or conn.unread_bytes > 0 then return false end
-  local bytes, _, code = conn:peek(1, { timeout = 0 })
-  return not bytes and code == "ETIMEDOUT"
-end
-
-local function take_kept(key)
-  for i = #kept, 1, -1 do
-    local entry = kept[i]
-    if entry and entry.key == key then
-      table.remove(kept, i)
-      if tasks.now() - entry.since < KEEP_S and is_idle(entry.conn) then return entry.conn end
-      entry.conn:abort()
-    end
-  end
-end
-
-local function keep(key, conn)
-  local now, same = tasks.now(), 0
-  for i = #kept, 1, -1 do
-    local entry = kept[i]
-    if entry.key == key then same = same + 1 end
-    if now - entry.since >= KEEP_S or same >= KEEP then
-      table.remove(kept, i)
-      entry.conn:abort()
-    end
-  end
-  if #kept >= KEEP_ALL then table.remove(kept, 1).conn:abort() end
-  kept[#kept + 1] = { key = key, conn = conn, since = now }
-end
-
--- http.forget.
-function client.forget()
-  while #kept > 0 do table.remove(kept).conn:close() end
 end
 
 ---@class neap.http.reply
@@ -119,8 +46,13 @@ local function settle(self)
   local conn = self.conn
   if not conn then return end
   self.conn = nil
-  if self.input.ended and self.keep_alive and conn.unread_bytes == 0 then keep(self.key, conn)
-  else conn:close() end
+  if self.input.ended and self.keep_alive and conn.unread_bytes == 0 then
+    pool.keep(self.key, conn)
+  elseif self.whole then
+    conn:close()
+  else -- a part of the request is still queued, for a server that does not want it
+    conn:abort()
+  end
 end
 
 --- The whole body, as long as `max_body` allows.
@@ -144,6 +76,10 @@ function reply:chunks()
     return piece
   end
 end
+
+--- The trailer fields of a chunked body, once it was read.
+---@return table<string, string>|nil
+function reply:trailers() return self.input.trailers end
 
 --- Lets go of the connection; needed for a reply whose body is not read to its end.
 function reply:close() settle(self) end
@@ -172,41 +108,22 @@ local function add_fields(out, headers)
   return own
 end
 
-local function head_of(url, opts, body)
-  local out = { ("%s %s HTTP/1.1"):format(opts.method, url.target), "Host: " .. url.authority }
-  local own = add_fields(out, opts.headers)
+-- asked: the proxy that is asked for the whole URL (RFC 9112 3.2.2).
+local function head_of(url, call, asked)
+  local target = asked and "http://" .. url.authority .. url.target or url.target
+  local out = { ("%s %s HTTP/1.1"):format(call.method, target), "Host: " .. url.authority }
+  local own = add_fields(out, call.headers)
   if not own["user-agent"] then out[#out + 1] = "User-Agent: neap" end
   if not own.accept then out[#out + 1] = "Accept: */*" end
+  if asked and asked.authorization and not own["proxy-authorization"] then
+    out[#out + 1] = "Proxy-Authorization: " .. asked.authorization
+  end
+  local body = call.body
   if type(body) == "string" then out[#out + 1] = "Content-Length: " .. #body
   elseif body then out[#out + 1] = "Transfer-Encoding: chunked" end
+  if call.expects then out[#out + 1] = "Expect: 100-continue" end
   out[#out + 1] = "\r\n"
   return table.concat(out, "\r\n")
-end
-
-local function send_body(conn, body)
-  if type(body) == "string" then return true end
-  for piece in body do
-    if piece ~= "" then
-      local ok, message, code = conn:write(("%x\r\n"):format(#piece), piece, "\r\n")
-      if not ok then return nil, message, code end
-    end
-  end
-  return conn:write "0\r\n\r\n"
-end
-
-local response_head = codec.http_response(MAX_HEAD)
-
--- What is before the answer itself: 100 Continue, 103 Early Hints.
-local function read_head(conn)
-  for _ = 1, 10 do
-    local head, message, code = conn:read(response_head)
-    if not head then
-      return nil, message or "the server closed the connection", code or "EPIPE"
-    end
-    if head.refusal then return nil, "malformed response: " .. head.why, "EBADMSG" end
-    if head.status >= 200 or head.status == 101 then return head end
-  end
-  return nil, "too many interim responses", "EBADMSG"
 end
 
 local function body_length(head, method)
@@ -224,162 +141,231 @@ local abandon = {
   end,
 }
 
-local function open(url, opts)
-  local connect = { timeout = opts.left() }
-  for key, value in pairs(opts.tls or {}) do
-    if url.scheme == "https" then connect[key] = value end
+local function tls_options(url, call)
+  local options = { timeout = call.left() }
+  if url.scheme == "https" then
+    for key, value in pairs(call.tls or {}) do options[key] = value end
   end
-  if opts.via then
-    local conn, message, code = net.connect(opts.via, { timeout = connect.timeout })
-    if not conn or url.scheme == "http" then return conn, message, code end
-    connect.name = connect.name or url.host:match "^%[(.*)%]$" or url.host
-    local unfinished <close> = setmetatable({ conn = conn }, abandon)
-    local ok
-    ok, message, code = conn:starttls(connect)
-    if not ok then return nil, message, code end
-    unfinished.conn = nil
-    return conn
-  end
-  return net.connect(url.address, connect)
+  return options
 end
 
--- One exchange on conn: the reply, or nothing sent was answered.
-local function exchange(conn, url, opts, body)
-  local chunks = type(body) == "function"
-  local ok, message, code = conn:write(head_of(url, opts, body), not chunks and body or "")
-  if ok and chunks then ok, message, code = send_body(conn, body) end
-  if not ok and code == "ETIMEDOUT" then return nil, message, code end
-  local head
-  head, message, code = read_head(conn) -- also after a failed write: there may be an answer
-  if not head then return nil, message, code end
-  local length = body_length(head, opts.method)
-  local input = bodies.new(conn, length, opts.max_body or MAX_BODY)
+-- A connection that does not lead to the URL's own address: TLS and the tunnel begin behind it.
+local function open_elsewhere(url, call, through)
+  local timeouts = { timeout = call.left() }
+  local conn, message, code = net.connect(through and through.address or call.via, timeouts)
+  if not conn then
+    return nil, through and ("proxy %s: %s"):format(through.text, message) or message, code
+  end
+  local unfinished <close> = setmetatable({ conn = conn }, abandon)
+  local ok = true
+  if through and not through.asked then
+    ok, message, code = proxies.tunnel(conn, through, url, timeouts)
+  end
+  if ok and url.scheme == "https" then
+    local options = tls_options(url, call)
+    options.name = options.name or urls.bare(url.host)
+    ok, message, code = conn:starttls(options)
+  end
+  if not ok then return nil, message, code end
+  unfinished.conn = nil
+  return conn
+end
+
+local function open(url, call, through)
+  if through or call.via then return open_elsewhere(url, call, through) end
+  return net.connect(url.address, tls_options(url, call))
+end
+
+local function new_reply(conn, head, url, call)
+  local length = body_length(head, call.method)
+  local input = bodies.new(conn, length, call.max_body, call.stall)
+  input.by = call.by
   head.conn, head.input, head.url = conn, input, url.text
-  head.keep_alive = ok and head.keep_alive and length ~= "end" and head.status ~= 101
+  head.keep_alive = head.whole and head.keep_alive and length ~= "end" and head.status ~= 101
   head.reason = head.reason or ""
   if conn.tls then head.tls = conn.tls end
+  conn.timeout = call.stall
   return setmetatable(head, reply)
 end
 
--- A request to one URL, on a kept connection if there is one.
-local function attempt(url, opts)
-  local key = url.scheme .. "://" .. url.authority .. " " .. (opts.via or "")
-  if opts.tls then key = nil end -- other certificates, other trust: a connection of its own
-  local body = opts.body
-  if type(body) == "function" and body == opts.used then
+-- The proxy of this request, or nothing; false and why. It is `asked` for the URL, or only for a
+-- connection to its server.
+local function proxy_for(url, call)
+  local through, why = proxies.choose(call.proxy, url)
+  if not through then return through, why end
+  through.asked = url.scheme == "http"
+  for name in pairs(call.headers or {}) do
+    if type(name) == "string" and name:lower() == "upgrade" then through.asked = false end
+  end
+  return through
+end
+
+-- What connections are told apart by. Other certificates, other trust: one of its own (nil).
+local function key_of(url, call, through)
+  if call.tls then return nil end
+  local origin = url.scheme .. "://" .. url.authority
+  if not through then return origin .. " " .. (call.via or "") end
+  return origin .. (through.asked and " asks " or " through ") .. through.key
+end
+
+-- Another try is harmless: nothing was heard of the first, and a second changes nothing.
+local function may_repeat(call, conn, code)
+  local gone = code == "EPIPE" or code == "ECONNRESET"
+  return gone and idempotent[call.method] and type(call.body) ~= "function" and
+    not call.answered and (conn.closed or conn.unread_bytes == 0)
+end
+
+-- One exchange on a connection, new or kept: the reply; or nil, message, code and whether to try
+-- again.
+local function try(url, call, through, key)
+  local unfinished <close> = setmetatable({ conn = key and pool.take(key) }, abandon)
+  local conn, again = unfinished.conn, unfinished.conn ~= nil
+  local message, code, head
+  if not conn then
+    conn, message, code = open(url, call, through)
+    if not conn then return nil, message, code end
+    unfinished.conn = conn
+  end
+  conn.timeout, call.answered = call.left(), nil
+  head, message, code =
+    exchange.run(conn, call, head_of(url, call, through and through.asked and through))
+  if not head then
+    return nil, ("%s %s: %s"):format(call.method, url.text, message), code,
+      again and may_repeat(call, conn, code)
+  end
+  if head.status == 417 and call.expects then -- RFC 9110 10.1.1
+    call.expects = nil
+    return nil, "", "", true
+  end
+  unfinished.conn = nil
+  return new_reply(conn, head, url, call)
+end
+
+-- A request to one URL.
+local function attempt(url, call)
+  local through, why = proxy_for(url, call)
+  if through == false then return nil, ("request %s: %s"):format(url.text, why), "EINVAL" end
+  local body = call.body
+  if type(body) == "function" and body == call.used then
     return nil, "the body cannot be sent twice", "EINVAL"
   end
-  opts.used = body
-  local unfinished <close> = setmetatable({ conn = key and take_kept(key) }, abandon)
+  call.used = body
+  local key = key_of(url, call, through)
   while true do
-    local conn = unfinished.conn
-    local again = conn ~= nil
-    local r, message, code
-    if not conn then
-      conn, message, code = open(url, opts)
-      if not conn then return nil, message, code end
-      unfinished.conn = conn
-    end
-    conn.timeout = opts.left()
-    r, message, code = exchange(conn, url, opts, body)
+    local r, message, code, again = try(url, call, through, key)
     if r then
-      unfinished.conn = nil
       r.key = key
       if not key then r.keep_alive = false end
       return r
     end
-    conn:abort()
-    unfinished.conn = nil
-    local gone = code == "EPIPE" or code == "ECONNRESET"
-    if not (again and gone and safe[opts.method] and type(body) ~= "function") then
-      return nil, ("%s %s: %s"):format(opts.method, url.text, message), code
-    end
+    if not again then return nil, message, code end
   end
 end
 
 local secret = { authorization = true, cookie = true, ["proxy-authorization"] = true }
 
-local function redirected(r, url, opts)
+local function redirected(r, url, call)
   local location = r.headers.location
   local status = r.status
   if not location or status < 301 or status > 308 or status == 304 or status > 303 and status < 307
   then return nil end
-  local text = join(url, location)
-  local to, why = parse_url(text)
+  local text = urls.join(url, location)
+  local to, why = urls.parse(text)
   if not to then return nil, ("redirect to %s: %s"):format(text, why) end
-  to.text = text
-  if status == 303 and opts.method ~= "HEAD" or status < 303 and opts.method == "POST" then
-    opts.method, opts.body = "GET", nil -- as browsers do (RFC 9110 15.4)
+  if status == 303 and call.method ~= "HEAD" or status < 303 and call.method == "POST" then
+    call.method, call.body, call.expects = "GET", nil, nil -- as browsers do (RFC 9110 15.4)
   end
   if to.authority ~= url.authority or to.scheme ~= url.scheme then
     local headers = {} -- secrets are for whom they were meant
-    for name, value in pairs(opts.headers or {}) do
+    for name, value in pairs(call.headers or {}) do
       local low = name:lower()
       if not secret[low] then headers[name] = value end
     end
-    opts.headers = headers
+    call.headers = headers
   end
   return to
 end
 
 local known = {
-  method = true, headers = true, body = true, timeout = true, max_body = true, redirects = true,
-  tls = true, via = true,
+  method = "string", headers = "table", body = true, timeout = "number", stall_timeout = "number",
+  max_body = "number", redirects = "number", tls = "table", via = "string", proxy = "string",
+  expect = "boolean",
 }
 
 local function check(url, opts, name)
   if type(url) ~= "string" then bad(1, name, "string expected, got " .. type(url)) end
   if type(opts) ~= "table" then bad(2, name, "table expected, got " .. type(opts)) end
-  for key in pairs(opts) do
-    if not known[key] then bad(2, name, ("unknown option '%s'"):format(tostring(key))) end
+  for key, value in pairs(opts) do
+    local kind = known[key]
+    if not kind then bad(2, name, ("unknown option '%s'"):format(tostring(key))) end
+    if kind ~= true and type(value) ~= kind and not (key == "proxy" and value == false) then
+      bad(2, name, ("option '%s': %s expected, got %s"):format(key, kind, type(value)))
+    end
   end
   local kind = type(opts.body)
   if kind ~= "nil" and kind ~= "string" and kind ~= "function" then
     bad(2, name, "option 'body': string or iterator expected, got " .. kind)
   end
-  if opts.method ~= nil and not (type(opts.method) == "string" and opts.method:find(TOKEN)) then
+  if opts.method ~= nil and not opts.method:find(TOKEN) then
     bad(2, name, "option 'method': a method's name expected")
   end
+  if opts.via and opts.proxy then bad(2, name, "'via' and 'proxy' exclude each other") end
 end
 
 ---@class neap.http.request_options
 ---@field method? string "GET"
 ---@field headers? table<string, string|string[]>
----@field body? string|fun(): string|nil text, or an iterator of pieces, which are sent in chunks
----@field timeout? number seconds for each wait, and for connecting; 30
+---@field body? string|fun(): string|nil text, or an iterator of pieces, which are sent in chunks by
+-- a task of its own; an early answer ends it
+---@field timeout? number seconds for all of it, redirects and the reply's body included; none
+---@field stall_timeout? number seconds for each wait: connecting, the head, a piece of a body; 30
 ---@field max_body? integer bytes of the reply's body; 67108864
 ---@field redirects? integer how many are followed; 10
 ---@field tls? table options of the TLS connection (ca, cert, verify …); it is not kept then
 ---@field via? neap.address connects there instead of to the URL's host: "unix:/run/x.sock"
+---@field proxy? string|false "http://user:password@host:port" (https:// for TLS to the proxy);
+-- "environment": what http_proxy, https_proxy, all_proxy and no_proxy say; none
+---@field expect? boolean sends `Expect: 100-continue` and the body once the server wants it, or
+-- says nothing for 1 s; false
+
+-- The call as the functions above have it: the options, and what changes from URL to URL.
+local function new_call(opts)
+  local call = {}
+  for key, value in pairs(opts) do call[key] = value end
+  call.method, call.max_body = opts.method or "GET", opts.max_body or MAX_BODY
+  call.stall = opts.stall_timeout or STALL_S
+  call.by = opts.timeout and tasks.now() + opts.timeout
+  call.expects = opts.expect and opts.body ~= nil and opts.body ~= ""
+  call.left = function()
+    if not call.by then return call.stall end
+    return math.max(0, math.min(call.stall, call.by - tasks.now()))
+  end
+  return call
+end
 
 -- http.request.
-function client.request(url, opts, name)
+function client.request(text, opts, name)
   opts = opts or {}
-  check(url, opts, name)
-  local parsed, why = parse_url(url)
-  if not parsed then return nil, ("request %s: %s"):format(url, why), "EINVAL" end
-  parsed.text = url
-  local own = {}
-  for key, value in pairs(opts) do own[key] = value end
-  own.method = opts.method or "GET"
-  own.left = function() return opts.timeout or TIMEOUT_S end
+  check(text, opts, name)
+  local url, why = urls.parse(text)
+  if not url then return nil, ("request %s: %s"):format(text, why), "EINVAL" end
+  local call = new_call(opts)
   for _ = 0, opts.redirects or REDIRECTS do
-    local r, message, code = attempt(parsed, own)
+    local r, message, code = attempt(url, call)
     if not r then return nil, message, code end
     local to
-    to, why = redirected(r, parsed, own)
+    to, why = redirected(r, url, call)
     if not to and not why then return r end
     if opts.redirects == 0 then return r end
     r.input:drop(65536)
     settle(r)
     if why then return nil, why, "EINVAL" end
-    parsed = to
+    url = to
   end
-  return nil, ("%s %s: too many redirects"):format(own.method, url), "ELOOP"
+  return nil, ("%s %s: too many redirects"):format(call.method, text), "ELOOP"
 end
 
 client.reply = reply
-client.parse_url = parse_url
-client.join = join
+client.forget = pool.forget
 
 return client

@@ -4,6 +4,7 @@ local client = require "neap.http.client"
 local face = require "neap.face"
 local files = require "neap.http.file"
 local net = require "neap.net"
+local proxy = require "neap.http.proxy"
 local request = require "neap.http.request"
 local router = require "neap.http.router"
 local server = require "neap.http.server"
@@ -61,9 +62,11 @@ http.decode_form = request.decode_form
 -- which is kept for the next request to that server (4 of each, 64 in all, 30 s).
 --
 -- Redirects are followed; Authorization and Cookie are left out for another server. A request that
--- changes nothing is sent again when a kept connection turns out to be closed. Codes: EINVAL (URL),
--- ELOOP (redirects), EBADMSG (no HTTP), EPIPE (closed without answer), ETIMEDOUT, those of
--- net.connect.
+-- may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE, with a body that is no iterator) is sent
+-- again when a kept connection turns out to be closed. An answer that comes before the body has
+-- gone ends the sending. Codes: EINVAL (URL), ELOOP (redirects), EBADMSG (no HTTP), EPIPE (closed
+-- without answer), EPROXY (the proxy makes no connection: the message has its status), ETIMEDOUT,
+-- those of net.connect.
 ---@param url string http:// or https://
 ---@param opts? neap.http.request_options
 ---@return neap.http.reply|nil reply
@@ -97,6 +100,19 @@ http.post = face(function(url, body, opts)
   for key, value in pairs(opts or {}) do all[key] = value end
   local r, message, code = client.request(url, all, "post")
   return r, message, code
+end)
+
+--- Credentials for the header Authorization (RFC 7617): "Basic dTpw".
+---@param user string without ":"
+---@param password string
+---@return string
+http.basic = face(function(user, password)
+  if type(user) ~= "string" or user:find ":" then
+    error("bad argument #1 to 'basic' (a name without ':' expected)", 2)
+  elseif type(password) ~= "string" then
+    error("bad argument #2 to 'basic' (string expected, got " .. type(password) .. ")", 2)
+  end
+  return (proxy.basic(user, password))
 end)
 
 --- Closes the connections that are kept for further requests.

@@ -38,16 +38,16 @@ local function body_of(self)
   local b = rawget(self, "input")
   if b then return b end
   local length = self.chunked and "chunked" or self.length or 0
-  local conn, before = self.conn, nil
+  local conn, limits = self.conn, self.limits
+  b = bodies.new(conn, length, limits.max_body, limits.body_timeout)
+  b.rate = limits.body_rate
   if self.expects and length ~= 0 then
-    before = function()
+    b.before = function()
       if self.answered then return end -- who has its answer waits no more
       conn:write "HTTP/1.1 100 Continue\r\n\r\n"
       conn:flush()
     end
   end
-  b = bodies.new(conn, length, self.limits.max_body, before)
-  b.timeouts = self.limits.body_timeouts
   self.input = b
   return b
 end

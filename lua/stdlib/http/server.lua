@@ -13,13 +13,15 @@ local status_text = require "neap.http.status"
 ---@field max_head? integer bytes of a request's head; 16384
 ---@field max_body? integer bytes of a request's body; 1048576
 ---@field head_timeout? number seconds from a head's first byte to its last, at most twice that; 10
----@field body_timeout? number seconds that each read of a body may take; 30
+---@field body_timeout? number seconds that a body may keep us waiting, and longer for what comes at
+-- body_rate: a client that sends a byte now and then gets no more than this; 30
+---@field body_rate? number bytes a second; 500
 ---@field idle_timeout? number seconds between two requests; 60
 ---@field write_timeout? number seconds that a client may take for what is written; 60
 ---@field access_log? fun(line: string) called after each request, with a line in common log format
 local defaults = {
-  max_head = 16384, max_body = 1 << 20, head_timeout = 10, body_timeout = 30, idle_timeout = 60,
-  write_timeout = 60,
+  max_head = 16384, max_body = 1 << 20, head_timeout = 10, body_timeout = 30, body_rate = 500,
+  idle_timeout = 60, write_timeout = 60,
 }
 
 -- What a handler left of a body is read to here, so that the connection can go on.
@@ -158,7 +160,6 @@ function server.handler(opts, handler)
   limits.access_log = opts and opts.access_log
   limits.head = codec.http_request(limits.max_head)
   limits.head_timeouts = { timeout = limits.head_timeout }
-  limits.body_timeouts = { timeout = limits.body_timeout }
   limits.log = rest.log or function(line) io.stderr:write(line, "\n") end
   return function(conn) return connection(handler, limits, conn) end, rest
 end

@@ -16,7 +16,9 @@ local shared = {
   write_timeout = true, protocols = true,
 }
 local accepting = { origins = true }
-local connecting = { headers = true, origin = true, tls = true, timeout = true, via = true }
+local connecting = {
+  headers = true, origin = true, tls = true, timeout = true, via = true, proxy = true,
+}
 
 local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
 
@@ -153,16 +155,18 @@ end
 ---@class neap.websocket.connect_options: neap.websocket.options
 ---@field headers? table<string, string|string[]> of the request besides
 ---@field origin? string its Origin
----@field timeout? number seconds for each wait of the handshake, and for connecting; 30
+---@field timeout? number seconds for connecting and the handshake; 30 for each wait
 ---@field tls? table options of the TLS connection (ca, cert, verify …)
 ---@field via? neap.address connects there instead of to the URL's host
+---@field proxy? string|false as http.request has it: a tunnel through a forward proxy
 
 --- Connects to a WebSocket server.
 ---@param url string ws:// or wss://
 ---@param opts? neap.websocket.connect_options
 ---@return neap.websocket|nil ws
 ---@return string? message
----@return string? code EINVAL (URL), EPROTO (an answer that is no handshake), those of http.request
+---@return string? code EINVAL (URL), EPROTO (an answer that is no handshake), EPROXY, those of
+---  http.request
 websocket.connect = face(function(url, opts)
   opts = opts or {}
   if type(url) ~= "string" then
@@ -176,7 +180,7 @@ websocket.connect = face(function(url, opts)
   local reply
   reply, message, code = http.request("http" .. secure:lower() .. "://" .. rest, {
     headers = request_headers(opts, key), redirects = 0, tls = opts.tls, timeout = opts.timeout,
-    via = opts.via,
+    via = opts.via, proxy = opts.proxy,
   })
   if not reply then return nil, message, code end
   local why = unbelievable(reply, key, opts.protocols)
