@@ -16,6 +16,8 @@ B       ?= build
 SPECS   ?= spec
 FUZZ_SECONDS ?= 20
 SPEC_SECONDS ?= 2400
+# Spec files at a time: one more than there are cores, for many wait.
+SPEC_JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 2))
 VERSION := $(shell sed -n 's/^\#define NEAP_VERSION "\(.*\)"/\1/p' src/neap.h)
 
 # Debian packages: one place to add.
@@ -116,7 +118,8 @@ run: deps ## set up, build, and start scripts/examples/upper.lua
 	@exec $B/neap scripts/examples/upper.lua
 
 specs: all
-	@NEAP_BUILD=$B CC="$(CC)" NEAP_CFLAGS="$(SAN)" timeout --foreground -k 10 $(SPEC_SECONDS) $B/neap spec/support/run.lua $(SPEC_FLAGS) $(SPECS)
+	@NEAP_BUILD=$B CC="$(CC)" NEAP_CFLAGS="$(SAN)" timeout --foreground -k 10 $(SPEC_SECONDS) \
+	  $B/neap spec/support/all.lua -j $(SPEC_JOBS) $(SPEC_FLAGS) $(SPECS)
 
 test: deps-test ## set up, build, and run every spec (SPECS=spec/x_spec.lua: that one)
 	@$(MAKE) --no-print-directory specs
