@@ -29,7 +29,8 @@ local function proxy(opts, address)
     end
     local there <close> = assert(net.connect("tcp://" .. req.target))
     local conn = req:take()
-    conn:write "HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n" -- says nothing here
+    -- the length says nothing here (RFC 9110 8.6)
+    conn:write "HTTP/1.1 200 Connection established\r\nContent-Length: 5\r\n\r\n"
     net.pipe(conn, there)
   end, opts, address)
   return url, seen, server

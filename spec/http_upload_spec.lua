@@ -105,7 +105,7 @@ describe("a body that is being sent", function()
   it("raises what its source raises, and sends no more", function()
     local got
     local url = raw(function(conn) got = conn:read "a" or "broken" end)
-    for _, case in ipairs { { function() error "no more" end, "http_upload_spec.lua:%d+: no more$" },
+    for _, case in ipairs { { function() error "no more" end, "upload_spec.lua:%d+: no more$" },
       { function() return 5 end, "the body's iterator gave a number, no string$" } } do
       local ok, message = pcall(http.post, url, case[1])
       assert.is_false(ok)

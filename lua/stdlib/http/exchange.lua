@@ -127,19 +127,17 @@ end
 -- `whole` if the request has gone in full. nil, message, code; call.answered: after an interim
 -- answer.
 function exchange.run(conn, call, head)
-  local body, up, ok, message, code = call.body, nil, nil, nil, nil
+  local body = call.body
   local waits = body and (type(body) == "function" or #body > PIECE_MAX)
   if call.expects then
-    ok, message, code = conn:write(head)
-    local early
-    if ok then early, message, code = ask(conn, call) end
+    local early, message, code = conn:write(head)
+    if early then early, message, code = ask(conn, call) end
     if early or code then return early, message, code end
     head = ""
   end
-  ok, message, code = conn:write(head, not waits and body or "")
+  local ok, message, code = conn:write(head, not waits and body or "")
   if not ok and code == "ETIMEDOUT" then return nil, message, code end
-  if ok and waits then up = start_upload(conn, body) end
-  local _ <close> = up
+  local up <close> = ok and waits and start_upload(conn, body) or nil
   local reply
   reply, message, code = read_head(conn, call, up, call.left())
   if reply then reply.whole = ok and (not up or up.state == "sent") end
