@@ -853,6 +853,7 @@ local function websocket_to(bytes, stay)
     req.conn:write(bytes)
     req.conn:flush()
     if stay then ws.conn:read "a" end
+    ws.conn:close() -- without the close frame that its end would send
   end)
   local ws = assert(websocket.connect((url:gsub("^http", "ws")), { close_timeout = 0.05 }))
   helper.after(function() ws.conn:close() end)

@@ -9,6 +9,7 @@
 --- received before the failure is read first.
 ---@class neap.stream
 ---@field timeout? number default of each wait, seconds; can be set, nil: none
+---@field write_timeout? number the same for what writes; can be set, nil: as timeout
 ---@field line_max integer most bytes of a line or delimited read, 65536; can be set
 ---@field read_max integer most bytes of a counted read, record or "a", 16777216; can be set
 ---@field peer? neap.address the other end; nil without a socket

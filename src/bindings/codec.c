@@ -6,7 +6,8 @@
  *   codec.record(">s2"):decode("\0")       --> nil, "more", 1
  *   codec.netstring():encode("abc")        --> "3:abc,"
  *
- * Codecs do not change: one may serve any number of streams. */
+ * Codecs do not change: one may serve any number of streams, but for WebSocket's, which follows one
+ * connection. */
 #include "bindings/codec.h"
 
 #include <string.h>
@@ -21,6 +22,7 @@ typedef struct codec {
   union {
     np_packitem items[NP_PACK_ITEMS_MAX];
     np_head head;
+    np_ws_reader ws;
   };
 } codec;
 
@@ -131,11 +133,17 @@ static int f_http_response(lua_State *L) {
   return new_codec(L, NP_COND_HTTP_RESPONSE, 0, opt_size(L, 1, HTTP_HEAD_MAX));
 }
 
-/* codec.websocket(masked [, max]): a WebSocket frame: payload and first byte; at most max bytes of
- * payload (1 MiB). masked: from a client. */
+/* codec.websocket(masked [, max [, deflate]]): the frames that one connection receives; at most max
+ * bytes of payload (1 MiB), given as codec_websocket.c says. masked: from a client. */
 static int f_websocket(lua_State *L) {
   size_t max = opt_size(L, 2, 1 << 20);
-  return new_codec(L, NP_COND_WEBSOCKET, lua_toboolean(L, 1) ? NP_WS_MASKED : 0, max);
+  unsigned masked = lua_toboolean(L, 1) ? NP_WS_MASKED : 0;
+  unsigned deflate = lua_toboolean(L, 3) ? NP_WS_DEFLATE : 0;
+  new_codec(L, NP_COND_WEBSOCKET, 0, max);
+  codec *c = lua_touserdata(L, -1);
+  c->ws = (np_ws_reader){.expect = masked | deflate};
+  c->cond.ws = &c->ws;
+  return 1;
 }
 
 /* codec.delim(d [, max]): bytes up to d, which is taken and not given; at most max (64 KiB) before

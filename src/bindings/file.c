@@ -69,7 +69,9 @@ static int f_unpack(lua_State *L) { return delegate(L, np_f_unpack); }
 /* ---- writing, moving, asking ------------------------------------------- */
 
 /* A table of `timeout` as the last argument, which is removed. */
-static uint64_t take_timeout(lua_State *L, fsfile *f) { return np_stream_take_options(L, f->in); }
+static uint64_t take_timeout(lua_State *L, fsfile *f) {
+  return np_stream_take_options(L, f->in->timeout_ns);
+}
 
 static fscall *new_call(lua_State *L, fsfile *f, np_fsop op, const char *what, uint64_t by) {
   fscall *c = np_fs_push_call(L, op, NULL, NULL, what);

@@ -361,6 +361,15 @@ static int k_shield(lua_State *L, int status, lua_KContext ctx) {
   return lua_gettop(L) - 1;
 }
 
+/* expired(): whether a deadline around the caller has passed: a wait's own is told from it. */
+static int f_expired(lua_State *L) {
+  np_scope *by;
+  uint64_t next;
+  np_task *t = np_task_of(L);
+  lua_pushboolean(L, t && np_scopes_verdict(t, NP_NEVER, &next, &by) == -ETIMEDOUT);
+  return 1;
+}
+
 /* shield(seconds, f, ...): f's results; hides cancellation and outer scopes from f for at most so
  * long. */
 static int f_shield(lua_State *L) {
@@ -375,10 +384,8 @@ static int f_shield(lua_State *L) {
 
 int luaopen_neap_scope_core(lua_State *L) {
   static const luaL_Reg funcs[] = {
-    {"deadline", f_deadline},
-    {"timeout", np_timeout_call},
-    {"shield", f_shield},
-    {NULL, NULL},
+    {"deadline", f_deadline}, {"expired", f_expired}, {"timeout", np_timeout_call},
+    {"shield", f_shield},     {NULL, NULL},
   };
   np_type_init(L, &np_scope_type);
   np_type_init(L, &closed_type);

@@ -37,7 +37,7 @@ static stream *new_closed(lua_State *L, int origin) {
   stream *u = np_new_object(L, &np_stream_type, sizeof *u, 1);
   np_node_init(&u->turns);
   np_node_init(&u->flushers);
-  u->timeout_ns = NP_NEVER;
+  u->timeout_ns = u->write_timeout_ns = NP_NEVER;
   u->line_max = NP_LINE_MAX;
   u->read_max = NP_READ_MAX;
   if (origin) lua_pushvalue(L, origin);
@@ -162,17 +162,17 @@ int np_stream_failed(lua_State *L, stream *u, int code, const char *what) {
 /* Options of a waiting call: a table as the last argument, removed from the stack; its deadline. */
 static const char *const timeout_only[] = {"timeout", NULL};
 
-uint64_t np_stream_deadline(lua_State *L, stream *u, int idx) {
+uint64_t np_stream_deadline(lua_State *L, uint64_t def_ns, int idx) {
   double s = idx ? np_opt_seconds(L, idx, "timeout", -1) : -1; /* 0: no options were given */
-  uint64_t ns = s < 0 ? u->timeout_ns : np_seconds_ns(s);
+  uint64_t ns = s < 0 ? def_ns : np_seconds_ns(s);
   return ns == NP_NEVER ? NP_NEVER : np_deadline_after(np_loop_of(L), ns);
 }
 
-uint64_t np_stream_take_options(lua_State *L, stream *u) {
+uint64_t np_stream_take_options(lua_State *L, uint64_t def_ns) {
   int top = lua_gettop(L);
-  if (top < 2 || !lua_istable(L, top)) return np_stream_deadline(L, u, 0);
+  if (top < 2 || !lua_istable(L, top)) return np_stream_deadline(L, def_ns, 0);
   np_check_options(L, top, timeout_only);
-  uint64_t at = np_stream_deadline(L, u, top);
+  uint64_t at = np_stream_deadline(L, def_ns, top);
   lua_settop(L, top - 1);
   return at;
 }
@@ -326,13 +326,14 @@ static void push_seconds(lua_State *L, uint64_t ns) {
   else lua_pushnumber(L, (lua_Number)ns / 1e9);
 }
 
-/* Fields: timeout, line_max, read_max (writable); peer, address, fd, closed, unread_bytes,
- * unsent_bytes. */
+/* Fields: timeout, write_timeout, line_max, read_max (writable); peer, address, fd, closed,
+ * unread_bytes, unsent_bytes. */
 static int f_index(lua_State *L) {
   stream *u = np_stream_self(L);
   const char *k = lua_tostring(L, 2);
   if (!k) return 0;
   if (strcmp(k, "timeout") == 0) return push_seconds(L, u->timeout_ns), 1;
+  if (strcmp(k, "write_timeout") == 0) return push_seconds(L, u->write_timeout_ns), 1;
   if (strcmp(k, "line_max") == 0) return lua_pushinteger(L, (lua_Integer)u->line_max), 1;
   if (strcmp(k, "read_max") == 0) return lua_pushinteger(L, (lua_Integer)u->read_max), 1;
   if (strcmp(k, "closed") == 0) return lua_pushboolean(L, !u->s), 1;
@@ -354,13 +355,16 @@ static int f_index(lua_State *L) {
 static int f_newindex(lua_State *L) {
   stream *u = np_stream_self(L);
   const char *k = luaL_checkstring(L, 2);
-  if (strcmp(k, "timeout") == 0) {
-    u->timeout_ns = lua_isnil(L, 3) ? NP_NEVER : np_check_seconds(L, 3);
+  bool writing = strcmp(k, "write_timeout") == 0;
+  if (writing || strcmp(k, "timeout") == 0) {
+    uint64_t ns = lua_isnil(L, 3) ? NP_NEVER : np_check_seconds(L, 3);
+    *(writing ? &u->write_timeout_ns : &u->timeout_ns) = ns;
     return 0;
   }
   bool line = strcmp(k, "line_max") == 0;
   if (!line && strcmp(k, "read_max") != 0)
-    return luaL_error(L, "a stream has no field '%s' to set (timeout, line_max, read_max)", k);
+    return luaL_error(
+      L, "a stream has no field '%s' to set (timeout, write_timeout, line_max, read_max)", k);
   lua_Integer n = luaL_checkinteger(L, 3);
   luaL_argcheck(L, n > 0, 3, "a limit must be positive");
   if (line) u->line_max = (size_t)n;

@@ -29,6 +29,10 @@ int np_push_transport_stream(lua_State *L, np_transport *t);
 /* The open stream at idx; raises for anything else, "closed" included. */
 np_stream *np_check_stream(lua_State *L, int idx);
 
+/* conn:write for who frames what is written: the n bytes of head, which are copied, before the
+ * string at 2; the stream is at 1, nothing else on the stack. To be returned. */
+int np_stream_write_behind(lua_State *L, const char *head, size_t n);
+
 /* Aborts the open stream at idx: nobody has seen it yet. */
 void np_stream_abort_object(lua_State *L, int idx);
 

@@ -32,7 +32,8 @@ typedef struct stream {
   np_node flushers;    /* np_waiter.node */
   np_holder *holder;   /* NULL: free */
   uint64_t timeout_ns; /* default of each call; NP_NEVER */
-  uint64_t read_by_ns; /* deadline of the present read; NP_BY_DEFAULT until it waits */
+  uint64_t write_timeout_ns; /* default of those that write, before that; NP_NEVER: the same */
+  uint64_t read_by_ns;       /* deadline of the present read; NP_BY_DEFAULT until it waits */
   size_t line_max, read_max;
   np_cond cond; /* of a read with one condition */
 } stream;
@@ -73,11 +74,14 @@ const char *np_stream_name(lua_State *L, stream *u);
  * echo. */
 enum { NP_BY_DEFAULT = 0 };
 
-/* The instant that the options at idx (0: none) and the stream's default mean for a call that
- * begins now. */
-uint64_t np_stream_deadline(lua_State *L, stream *u, int idx);
+/* The instant that the options at idx (0: none) or a default mean for a call that begins now. */
+uint64_t np_stream_deadline(lua_State *L, uint64_t def_ns, int idx);
 /* The same for a table of `timeout` as the last argument, which is removed. */
-uint64_t np_stream_take_options(lua_State *L, stream *u);
+uint64_t np_stream_take_options(lua_State *L, uint64_t def_ns);
+
+static inline uint64_t np_stream_write_timeout(const stream *u) {
+  return u->write_timeout_ns == NP_NEVER ? u->timeout_ns : u->write_timeout_ns;
+}
 
 /* Writing: whoever comes while somebody writes waits for its turn in u->turns; u->writer has it,
  * and hands it over when done. */

@@ -146,7 +146,7 @@ static int k_read(lua_State *L, int status, lua_KContext ctx) {
     np_stream_read_abort(u->s);
     return read_failed(L, u, woken, (int)ctx);
   }
-  if (u->read_by_ns == NP_BY_DEFAULT) u->read_by_ns = np_stream_deadline(L, u, 0);
+  if (u->read_by_ns == NP_BY_DEFAULT) u->read_by_ns = np_stream_deadline(L, u->timeout_ns, 0);
   u->reader = np_task_of(L);
   u->reader_woken = false;
   return np_wait(L, np_stream_inside(u->s) ? &read_wait_inside : &read_wait, u, u->read_by_ns, ctx,
@@ -251,7 +251,7 @@ static int parse_formats(lua_State *L, stream *u) {
  * the kernel said. */
 int np_f_read(lua_State *L) {
   stream *u = reader(L, "read");
-  u->read_by_ns = np_stream_take_options(L, u);
+  u->read_by_ns = np_stream_take_options(L, u->timeout_ns);
   return start_read(L, u, parse_formats(L, u), 0);
 }
 
@@ -332,7 +332,7 @@ int np_f_recv(lua_State *L) {
   size_t max = all ? 0 : check_count(L, 2, 0);
   luaL_argcheck(L, all || max > 0, 2, "cannot receive 0 bytes");
   lua_Integer fds = there & 2 ? np_opt_integer(L, opt, "fds", 0, 0, NP_FDS_MAX) : 0;
-  u->read_by_ns = there & 1 ? np_stream_deadline(L, u, opt) : NP_BY_DEFAULT;
+  u->read_by_ns = there & 1 ? np_stream_deadline(L, u->timeout_ns, opt) : NP_BY_DEFAULT;
   u->cond = (np_cond){.kind = NP_COND_ANY, .need = max, .max = SIZE_MAX};
   lua_settop(L, 1);
   if (fds == 0) return start_read(L, u, 1, 0);
@@ -344,7 +344,7 @@ int np_f_recv(lua_State *L) {
  * EMSGSIZE past max (line_max). */
 int np_f_read_until(lua_State *L) {
   stream *u = reader(L, "read_until");
-  u->read_by_ns = np_stream_take_options(L, u);
+  u->read_by_ns = np_stream_take_options(L, u->timeout_ns);
   size_t len;
   const char *delim = luaL_checklstring(L, 2, &len);
   luaL_argcheck(L, len > 0, 2, "an empty delimiter is everywhere");
@@ -358,7 +358,7 @@ int np_f_read_until(lua_State *L) {
  * EBADMSG for an integer that does not fit. */
 int np_f_unpack(lua_State *L) {
   stream *u = reader(L, "unpack");
-  u->read_by_ns = np_stream_take_options(L, u);
+  u->read_by_ns = np_stream_take_options(L, u->timeout_ns);
   size_t len;
   const char *bad, *fmt = luaL_checklstring(L, 2, &len);
   lua_settop(L, 2);
@@ -379,7 +379,7 @@ int np_f_unpack(lua_State *L) {
  * is here up to max (n); without n all that is here, at least one. */
 int np_f_peek(lua_State *L) {
   stream *u = reader(L, "peek");
-  u->read_by_ns = np_stream_take_options(L, u);
+  u->read_by_ns = np_stream_take_options(L, u->timeout_ns);
   size_t n = check_count(L, 2, 0), most = np_max(n, check_count(L, 3, 0));
   lua_settop(L, 1);
   u->cond = (np_cond){.kind = NP_COND_PEEK, .need = n, .delim_len = most, .max = u->read_max};

@@ -63,7 +63,7 @@ static int written(lua_State *L, stream *u, int r, const char *what) {
 
 static int wait_as_writer(lua_State *L, stream *u, const np_waitkind *kind, lua_KContext by,
                           lua_KFunction k) {
-  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, u, 0);
+  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u), 0);
   u->writer = np_task_of(L);
   u->writer_woken = false;
   return np_wait(L, kind, u, (uint64_t)by, by, k);
@@ -99,7 +99,7 @@ static int write_now(lua_State *L, stream *u, lua_KContext by) {
 bool np_stream_must_queue(const stream *u) { return u->writer || np_node_linked(&u->turns); }
 
 static int wait_for_turn(lua_State *L, stream *u, lua_KContext by, lua_KFunction k) {
-  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, u, 0);
+  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u), 0);
   np_waiter_join(np_task_of(L), &u->turns);
   return np_wait(L, where(u, &turn_wait, &turn_wait_inside), u, (uint64_t)by, by, k);
 }
@@ -159,12 +159,25 @@ int np_f_write(lua_State *L) {
   stream *u = writer(L);
   struct iovec iov[PIECES_MAX];
   digits bufs[PIECES_MAX];
-  uint64_t by = lua_istable(L, -1) ? np_stream_take_options(L, u) : NP_BY_DEFAULT;
+  uint64_t by =
+    lua_istable(L, -1) ? np_stream_take_options(L, np_stream_write_timeout(u)) : NP_BY_DEFAULT;
   int n = check_pieces(L, iov, bufs);
   np_op_begin(L, "write");
   if (n <= PIECES_MAX && u->s && !np_stream_must_queue(u) && length(iov, n) < NP_WRITE_DIRECT)
     return queue_pieces(L, u, iov, n, (lua_KContext)by);
   return k_turn(L, LUA_OK, (lua_KContext)by);
+}
+
+int np_stream_write_behind(lua_State *L, const char *head, size_t n) {
+  stream *u = writer(L);
+  struct iovec iov[2] = {{(void *)head, n}};
+  iov[1].iov_base = (void *)luaL_checklstring(L, 2, &iov[1].iov_len);
+  np_op_begin(L, "write");
+  if (u->s && !np_stream_must_queue(u) && length(iov, 2) < NP_WRITE_DIRECT)
+    return queue_pieces(L, u, iov, 2, NP_BY_DEFAULT);
+  lua_pushlstring(L, head, n);
+  lua_insert(L, 2);
+  return k_turn(L, LUA_OK, NP_BY_DEFAULT);
 }
 
 static int k_flush(lua_State *L, int status, lua_KContext by) {
@@ -187,7 +200,7 @@ static int k_flush(lua_State *L, int status, lua_KContext by) {
  * nothing. */
 int np_f_flush(lua_State *L) {
   stream *u = writer(L);
-  uint64_t by = np_stream_take_options(L, u);
+  uint64_t by = np_stream_take_options(L, np_stream_write_timeout(u));
   lua_settop(L, 1);
   np_op_begin(L, "flush");
   return k_flush(L, LUA_OK, (lua_KContext)by);
@@ -252,7 +265,8 @@ int np_f_send(lua_State *L) {
   size_t len;
   luaL_checklstring(L, 2, &len);
   uint64_t there = np_check_options(L, 3, send_options);
-  lua_KContext by = (lua_KContext)(there & 1 ? np_stream_deadline(L, u, 3) : NP_BY_DEFAULT);
+  lua_KContext by = (lua_KContext)(there & 1 ? np_stream_deadline(L, np_stream_write_timeout(u), 3)
+                                             : NP_BY_DEFAULT);
   lua_settop(L, 3);
   if (!(there & 2)) {
     lua_settop(L, 2);

@@ -1,13 +1,15 @@
-/* neap.websocket.core: frames as strings, text that is checked, keys of the handshake. No I/O.
+/* neap.websocket.core: frames to write, text that is checked, keys of the handshake.
  *
- * Reading frames is a codec's (codec.websocket), writing is a stream's; this makes what is written.
- */
+ * Reading frames is a codec's (codec.websocket). A message goes to its stream with a head in front
+ * that was never a Lua string. */
 #include "core/websocket.h"
 
 #include <string.h>
 
+#include "bindings/codec.h"
 #include "bindings/lua_util.h"
 #include "bindings/modules.h"
+#include "bindings/stream.h"
 #include "core/tls.h"
 #include "core/utf8.h"
 
@@ -27,22 +29,37 @@ static int f_head(lua_State *L) {
   return 1;
 }
 
-/* masked(bits, payload) -> a whole frame with a random mask; nil, message, code. */
-static int f_masked(lua_State *L) {
+/* Sends a client's frame, which has its mask on: bytes to make first. */
+static int send_masked(lua_State *L, unsigned bits, const char *s, size_t len) {
+  enum { SMALL = 4096 };
   unsigned char mask[NP_WS_MASK];
-  char head[NP_WS_HEAD_MAX];
-  luaL_Buffer b;
-  size_t len;
-  unsigned bits = check_bits(L, 1);
-  const char *s = luaL_checklstring(L, 2, &len);
+  char small[NP_WS_HEAD_MAX + SMALL], *out = small;
   int err = np_ws_random(mask, sizeof mask);
   if (err < 0) return np_fail(L, err, "mask");
-  size_t n = np_ws_head_write(head, bits, len, mask);
-  char *out = luaL_buffinitsize(L, &b, n + len);
-  memcpy(out, head, n);
+  luaL_Buffer b;
+  if (len > SMALL) out = luaL_buffinitsize(L, &b, NP_WS_HEAD_MAX + len);
+  size_t n = np_ws_head_write(out, bits, len, mask);
   np_ws_mask(out + n, s, len, mask);
-  luaL_pushresultsize(&b, n + len);
-  return 1;
+  if (out == small) lua_pushliteral(L, "");
+  else luaL_pushresultsize(&b, n + len);
+  lua_replace(L, 2);
+  lua_settop(L, 2);
+  return np_stream_write_behind(L, small, out == small ? n + len : 0);
+}
+
+/* send(conn, payload, bits, masked): conn:write of a frame with that first byte; EINVAL: a text in
+ * one frame that is no UTF-8. */
+static int f_send(lua_State *L) {
+  char head[NP_WS_HEAD_MAX];
+  size_t len;
+  uint32_t state = 0;
+  const char *s = luaL_checklstring(L, 2, &len);
+  unsigned bits = check_bits(L, 3);
+  if (bits == (NP_WS_FIN | NP_WS_TEXT) && (!np_utf8(&state, s, len) || state != 0))
+    return np_fail_text(L, "EINVAL", "send: text that is not UTF-8");
+  if (lua_toboolean(L, 4)) return send_masked(L, bits, s, len);
+  lua_settop(L, 2);
+  return np_stream_write_behind(L, head, np_ws_head_write(head, bits, len, NULL));
 }
 
 /* utf8(bytes [, state [, last]]) -> the state for the next piece; nil: no UTF-8, or (last) its end
@@ -56,14 +73,16 @@ static int f_utf8(lua_State *L) {
   return 1;
 }
 
-/* why(bytes, masked) -> what is wrong with the frame that they begin, if anything is. */
-static int f_why(lua_State *L) {
-  np_ws_head h;
-  size_t len;
-  const char *s = luaL_checklstring(L, 1, &len);
-  if (np_ws_head_read(s, len, lua_toboolean(L, 2) ? NP_WS_MASKED : 0, &h) >= 0) return 0;
-  lua_pushstring(L, h.why);
-  return 1;
+/* refusal(codec) -> close code and reason of what its frames were refused for; nothing: they were
+ * not. */
+static int f_refusal(lua_State *L) {
+  np_cond c;
+  if (!np_codec_cond(L, 1, &c) || c.kind != NP_COND_WEBSOCKET)
+    return luaL_typeerror(L, 1, "codec of WebSocket");
+  if (!c.ws->why) return 0;
+  lua_pushinteger(L, c.ws->close);
+  lua_pushstring(L, c.ws->why);
+  return 2;
 }
 
 /* accept(key) -> what Sec-WebSocket-Accept has to be (RFC 6455 4.2.2). */
@@ -91,8 +110,8 @@ static int f_key(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-  {"accept", f_accept}, {"head", f_head}, {"key", f_key}, {"masked", f_masked},
-  {"utf8", f_utf8},     {"why", f_why},   {NULL, NULL},
+  {"accept", f_accept}, {"head", f_head}, {"key", f_key}, {"refusal", f_refusal},
+  {"send", f_send},     {"utf8", f_utf8}, {NULL, NULL},
 };
 
 int luaopen_neap_websocket_core(lua_State *L) {

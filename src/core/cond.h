@@ -28,8 +28,8 @@ typedef enum np_condkind {
   NP_COND_HTTP_REQUEST, /* an HTTP/1 head with its empty line; `max` counts all of it and empty
                            lines before it */
   NP_COND_HTTP_RESPONSE,
-  NP_COND_WEBSOCKET, /* a WebSocket frame, as `need` expects it (core/websocket.h); `max` counts the
-                        payload. Frame: all of it */
+  NP_COND_WEBSOCKET, /* a WebSocket frame as `ws` expects it, or a piece of a long one; `max` counts
+                        the payload. Frame: all of it */
 } np_condkind;
 
 /* RESP: how many strings a request may have, and the bytes of an inline one, as redis has it.
@@ -70,6 +70,7 @@ typedef struct np_cond {
   union {            /* the caller keeps it alive */
     const np_packitem *items; /* PACK */
     const np_head *head;      /* HEADED */
+    struct np_ws_reader *ws;  /* WEBSOCKET: of the one connection (core/websocket.h) */
   };
   int nitems;
   /* state between checks; zero before the first */

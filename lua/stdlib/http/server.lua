@@ -94,7 +94,10 @@ end
 local guard = {
   __close = function(self, err)
     local res = self.res
-    if err == nil or not res or res.done then return end
+    if not res then return end
+    local farewell = rawget(res.req, "farewell") -- of what an upgrade made of the connection
+    if farewell then farewell(err) end
+    if err == nil or res.done then return end
     if res.sent then
       self.conn:abort()
     else

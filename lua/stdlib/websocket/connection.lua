@@ -11,7 +11,8 @@ local group = require "neap.group.core"
 local scope = require "neap.scope.core"
 local tasks = require "neap.task.core"
 
-local head, masked, utf8_state, now = core.head, core.masked, core.utf8, tasks.now
+local send, utf8_state, now, expired = core.send, core.utf8, tasks.now, scope.expired
+local read = require "neap.stream.core".methods.read
 
 local connection = {}
 
@@ -26,7 +27,6 @@ local function valid_code(code)
 end
 
 local opcodes = { text = 0x1, binary = 0x2 }
-local kinds = { "text", "binary" }
 local FIN, CLOSE, PING, PONG = 0x80, 0x88, 0x89, 0x8a
 
 ---@class neap.websocket
@@ -40,21 +40,15 @@ ws.__name = "neap.websocket"
 
 -- server: we are one.
 function connection.new(conn, server, limits, protocol)
-  conn.timeout = limits.write_timeout
+  conn.timeout, conn.write_timeout = limits.ping, limits.write_timeout
   return setmetatable({
-    conn = conn, server = server, limits = limits, protocol = protocol, wait = {}, state = 0,
-    seen = 0, codec = codec.websocket(server, limits.max_frame),
+    conn = conn, server = server, limits = limits, protocol = protocol, wait = {}, seen = 0,
+    codec = codec.websocket(server, limits.max_frame),
   }, ws)
 end
 
 local function send_frame(self, bits, payload)
-  local ok, message, code
-  if self.server then ok, message, code = self.conn:write(head(bits, #payload), payload)
-  else
-    local frame
-    frame, message, code = masked(bits, payload)
-    if frame then ok, message, code = self.conn:write(frame) end
-  end
+  local ok, message, code = send(self.conn, payload, bits, not self.server)
   if ok then return self end
   return nil, message, code
 end
@@ -85,8 +79,7 @@ local function lost(self, message, code)
   if code == "EMSGSIZE" then
     return refuse(self, 1009, ("a frame of more than %d bytes"):format(self.limits.max_frame))
   elseif code == "EBADMSG" then
-    local begin = self.conn:peek(math.min(self.conn.unread_bytes, 14)) -- the longest head
-    return refuse(self, 1002, begin and core.why(begin, self.server) or "malformed frame")
+    return refuse(self, core.refusal(self.codec))
   elseif code == nil or code == "EPIPE" then
     self.close_code = 1006
     finish(self)
@@ -108,26 +101,32 @@ local function silent(self)
   return send_frame(self, PING, "") ~= nil
 end
 
--- A frame: payload, first byte; or as lost. limit: the instant of the caller's own deadline.
+-- A read that gave no frame, at the end of `step` seconds perhaps: true if there is more to wait
+-- for, or as lost. capped: they were the caller's own.
+local function missed(self, message, code, capped)
+  if code ~= "ETIMEDOUT" or capped or expired() then return lost(self, message, code) end
+  if silent(self) then return true end
+  self.close_code = 1006
+  self.conn:abort()
+  finish(self)
+  return nil, "the peer does not answer: timed out", "ETIMEDOUT"
+end
+
+-- A frame as the codec gives it; or as lost. limit: the instant of the caller's own deadline.
 local function next_frame(self, limit)
   local wait, limits = self.wait, self.limits
   while true do
-    local step, begin = self.pinged and limits.pong_timeout or limits.ping, now()
-    local capped = limit and limit - begin < step
-    wait.timeout = capped and math.max(limit - begin, 0) or step
-    local payload, bits, code = self.conn:read(self.codec, wait)
+    local step = self.pinged and limits.pong_timeout or limits.ping
+    local left = limit and limit - now()
+    local capped = left and left < step
+    wait.timeout = capped and math.max(left, 0) or step
+    local payload, kind, bits = read(self.conn, self.codec, wait)
     if payload then
       self.pinged = false
-      return payload, bits
+      return payload, kind, bits
     end
-    local ours = code == "ETIMEDOUT" and not capped and now() - begin >= step
-    if not ours then return lost(self, bits, code) end
-    if not silent(self) then
-      self.close_code = 1006
-      self.conn:abort()
-      finish(self)
-      return nil, "the peer does not answer: timed out", "ETIMEDOUT"
-    end
+    local more, message, code = missed(self, kind, bits, capped)
+    if not more then return nil, message, code end
   end
 end
 
@@ -148,32 +147,25 @@ local function closed_by_peer(self, payload)
   return nil
 end
 
+-- A control frame: true, or the end.
+local function control(self, payload, bits)
+  if bits == CLOSE then return closed_by_peer(self, payload) end
+  if bits == PING and not self.closing then send_frame(self, PONG, payload) end
+  return true
+end
+
 -- A piece of a message: bytes, kind, whether it is the last one; nil after the close; nil, message,
--- code.
-local function next_piece(self, limit)
+-- code. payload, kind, bits: what was read already, if anything was.
+local function next_piece(self, limit, payload, kind, bits)
   while true do
-    local payload, bits, code = next_frame(self, limit)
-    if not payload then return nil, bits, code end
-    local opcode = bits & 0xf
-    if opcode < 8 then
-      local kind = self.kind
-      if (opcode == 0) ~= (kind ~= nil) then
-        return refuse(self, 1002, kind and "a new message inside another" or
-          "a continuation of nothing")
-      end
-      kind = kind or kinds[opcode]
-      local last = bits >= FIN
-      if kind == "text" then
-        self.state = utf8_state(payload, self.state, last)
-        if not self.state then return refuse(self, 1007, "text that is not UTF-8") end
-      end
-      self.kind = not last and kind or nil
-      return payload, kind, last
-    elseif bits == CLOSE then
-      return closed_by_peer(self, payload)
-    elseif bits == PING and not self.closing then
-      send_frame(self, PONG, payload)
+    if not payload then
+      payload, kind, bits = next_frame(self, limit)
+      if not payload then return nil, kind, bits end
     end
+    if kind then return payload, kind, not bits or bits >= FIN end
+    local more, message, code = control(self, payload, bits)
+    if not more then return nil, message, code end
+    payload = nil
   end
 end
 
@@ -202,22 +194,32 @@ end
 -- broke the protocol: it was told 1002 or 1007), EMSGSIZE (1009), EPIPE (an end without close
 -- frame), ECANCELED (closed), the connection's own
 function ws:receive(opts)
-  local limit = opts and opts.timeout and now() + opts.timeout
-  while true do
-    local piece, kind, last = next_piece(self, limit)
-    if not piece then return nil, kind, last end
-    if last and not self.pieces and #piece <= self.limits.max_message then return piece, kind end
+  local limit, piece, kind, last = opts and opts.timeout and now() + opts.timeout
+  if not limit and not self.pinged then -- the short way of a message in one frame
+    local bits, more
+    piece, kind, bits = read(self.conn, self.codec) -- conn.timeout is limits.ping
+    if piece and not bits and #piece <= self.limits.max_message then return piece, kind end
+    if not piece then
+      more, kind, bits = missed(self, kind, bits)
+      if not more then return nil, kind, bits end
+    end
+    piece, kind, last = next_piece(self, nil, piece, kind, bits)
+  else
+    piece, kind, last = next_piece(self, limit)
+  end
+  while piece do
     local ok, message, code = collect(self, piece)
     if not ok then return nil, message, code end
     if last then
-      local text = table.concat(self.pieces)
-      self.pieces = nil
-      return text, kind
+      piece, self.pieces = table.concat(self.pieces), nil
+      return piece, kind
     end
+    piece, kind, last = next_piece(self, limit)
   end
+  return nil, kind, last
 end
 
---- The next piece of a message as its frames come, for messages of any size.
+--- The next piece of a message as its frames come, for messages of any size; at most 64 KiB.
 ---@param opts? neap.timeout
 ---@return string|nil piece nil as receive
 ---@return string? kind "text" or "binary"
@@ -280,17 +282,15 @@ function ws:send(message, kind)
     error(("bad argument #2 to 'send' (\"text\" or \"binary\" expected, got %s)"):format(
       tostring(kind)), 2)
   end
-  while self.sending do self.sending:wait() end
-  if self.closing then return nil, "send: closed", "ECANCELED" end
-  if type(message) == "function" then return send_pieces(self, message, kind or "text") end
-  if type(message) ~= "string" then
+  local whole = type(message) == "string"
+  if not whole and type(message) ~= "function" then
     error(("bad argument #1 to 'send' (string or function expected, got %s)"):format(
       type(message)), 2)
   end
-  if bits == 1 and not utf8_state(message, 0, true) then
-    return nil, "send: text that is not UTF-8", "EINVAL"
-  end
-  return send_frame(self, bits | FIN, message)
+  while self.sending do self.sending:wait() end
+  if self.closing then return nil, "send: closed", "ECANCELED" end
+  if not whole then return send_pieces(self, message, kind or "text") end
+  return send_frame(self, bits | FIN, message) -- text is checked there
 end
 
 --- Sends a ping; the pong is taken by the task that receives.

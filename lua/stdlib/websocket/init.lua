@@ -120,7 +120,9 @@ websocket.accept = face(function(req, res, opts)
     core.accept(req.headers["sec-websocket-key"]),
     protocol and "Sec-WebSocket-Protocol: " .. protocol .. "\r\n" or ""))
   if not ok then return nil, message, code end
-  return connection.new(conn, true, limits, protocol)
+  local ws = connection.new(conn, true, limits, protocol)
+  req.farewell = function(err) ws:__close(err) end -- should the handler end without a close
+  return ws
 end)
 
 -- What makes an answer no handshake.
