@@ -317,6 +317,15 @@ return function(name, kind)
       assert.equal("partial", b:read())
     end)
 
+    it("waits for writes as long as write_timeout says, where it is set", function()
+      local a, b = pair()
+      assert.is_nil(a.write_timeout)
+      a.timeout, a.write_timeout = 100, 0.003
+      assert.same({ 100, 0.003 }, { a.timeout, a.write_timeout })
+      assert.equal("ETIMEDOUT", select(3, a:write(("x"):rep(16 << 20))))
+      b:close()
+    end)
+
     it("raises the hundredth ignored failure in a row", function()
       local a, b = pair()
       b.timeout = 0
