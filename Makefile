@@ -21,7 +21,7 @@ SPEC_JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 2))
 VERSION := $(shell sed -n 's/^\#define NEAP_VERSION "\(.*\)"/\1/p' src/neap.h)
 
 # Debian packages: one place to add.
-BUILD_PACKAGES = build-essential pkg-config lua5.4 liblua5.4-dev libuv1-dev libssl-dev libc-ares-dev lua-lpeg
+BUILD_PACKAGES = build-essential pkg-config lua5.4 liblua5.4-dev libuv1-dev libssl-dev libc-ares-dev zlib1g-dev lua-lpeg
 TEST_PACKAGES  = lua-busted lua-check clang clang-format libclang-rt-14-dev netcat-openbsd socat curl redis-tools \
   redis-server bind9-dnsutils openssh-client openssh-server tftp-hpa strace iproute2 procps psmisc \
   wget wrk knot-dnsutils knot dnsmasq-base dnsperf zzuf iputils-ping nmap systemd dbus-daemon dbus-bin nginx \
@@ -31,8 +31,8 @@ BENCH_PACKAGES = libssl-dev socat liburing-dev lua-luv lua-cqueues lua-luaossl l
   libnginx-mod-http-lua libnginx-mod-stream golang-go nodejs python3 python3-uvloop redis-server openssl wrk valgrind strace
 
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
-CORE_CFLAGS := $(shell pkg-config --cflags libuv openssl libcares 2>/dev/null)
-CORE_LIBS  := $(shell pkg-config --libs libuv openssl libcares 2>/dev/null)
+CORE_CFLAGS := $(shell pkg-config --cflags libuv openssl libcares zlib 2>/dev/null)
+CORE_LIBS  := $(shell pkg-config --libs libuv openssl libcares zlib 2>/dev/null)
 LUA_A      := $(shell pkg-config --variable=libdir lua5.4 2>/dev/null)/liblua5.4.a
 
 # SAN and HARD come from the asan and hard targets; both reach the compiler and the linker.
@@ -103,7 +103,7 @@ $B/baked.o: $B/baked.c src/bindings/baked.h | libs
 
 libs:
 	@test -n "$(CORE_LIBS)" -a -f "$(LUA_A)" || { \
-	  echo "neap: Lua 5.4, libuv, OpenSSL or c-ares is missing: 'make deps' installs them (make run and make test do it first)" >&2; exit 1; }
+	  echo "neap: Lua 5.4, libuv, OpenSSL, c-ares or zlib is missing: 'make deps' installs them (make run and make test do it first)" >&2; exit 1; }
 
 deps: ## install the Debian packages to build that are missing
 	@sh scripts/deps.sh $(BUILD_PACKAGES)
@@ -185,7 +185,7 @@ install: all ## install below $(DESTDIR)$(PREFIX)
 	install -m 644 $B/libneap.a $(LIB)/libneap.a
 	install -m 644 $B/neap.so $(LIB)/lua/5.4/neap.so
 	printf '%s\n' 'prefix=$(PREFIX)' 'Name: neap' 'Description: Lua-scriptable network runtime' 'Version: $(VERSION)' \
-	  'Requires: lua5.4 libuv openssl libcares' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lneap -lpthread' \
+	  'Requires: lua5.4 libuv openssl libcares zlib' 'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lneap -lpthread' \
 	  > $(LIB)/pkgconfig/neap.pc
 	test ! -f docs/neap.1 || { install -d $(MAN) && install -m 644 docs/neap.1 $(MAN)/neap.1; }
 

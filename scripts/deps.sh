@@ -6,7 +6,7 @@
 set -eu
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
-  command -v pkg-config >/dev/null 2>&1 && pkg-config --exists lua5.4 libuv openssl libcares && exit 0
+  command -v pkg-config >/dev/null 2>&1 && pkg-config --exists lua5.4 libuv openssl libcares zlib && exit 0
   echo "neap: this is not a Debian system. Needed, by their Debian names: $*" >&2
   exit 1
 fi

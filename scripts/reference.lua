@@ -20,7 +20,8 @@ local SOURCES = {
   "lua/stdlib/codec/compose.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",
   "lua/stdlib/dns/resolve.lua",
   "lua/stdlib/dns/serve.lua", "lua/stdlib/dns/zone.lua", "lua/stdlib/dns/codec.lua",
-  "docs/luacats/dns.lua", "lua/stdlib/fs/init.lua", "docs/luacats/fs.lua",
+  "docs/luacats/dns.lua", "lua/stdlib/zlib.lua", "docs/luacats/zlib.lua",
+  "lua/stdlib/fs/init.lua", "docs/luacats/fs.lua",
 }
 
 -- What a file's variables mean where no @class stands over them.
@@ -28,6 +29,7 @@ local MODULES = {
   ["lua/stdlib/net/init.lua"] = { net = "module neap.net" },
   ["lua/stdlib/net/serve.lua"] = { [""] = "module neap.net" },
   ["lua/stdlib/checksum.lua"] = { checksum = "module neap.checksum" },
+  ["lua/stdlib/zlib.lua"] = { zlib = "module neap.zlib" },
   ["lua/stdlib/tls/init.lua"] = { tls = "module neap.tls" },
   ["lua/stdlib/http/init.lua"] = { http = "module neap.http" },
   ["lua/stdlib/http/file.lua"] = { response = "neap.http.response" },
@@ -64,6 +66,8 @@ local CHAPTERS = {
   { "module neap.codec", "The module neap.codec" },
   { "neap.Codec", "Codecs" }, { "neap.Scanner", "Scanners" },
   { "module neap.dns", "The module neap.dns" }, { "neap.resolver", "Resolvers" },
+  { "module neap.zlib", "The module neap.zlib" },
+  { "neap.deflater", "Deflaters" }, { "neap.inflater", "Inflaters" },
   { "module neap.fs", "The module neap.fs" },
   { "neap.file", "Files" }, { "neap.watch", "Watches" },
   { "neap.workers", "The module neap.workers" },

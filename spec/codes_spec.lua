@@ -17,6 +17,7 @@ local net = require "neap.net"
 local tls = require "neap.tls"
 local process = require "neap.process"
 local websocket = require "neap.websocket"
+local zlib = require "neap.zlib"
 
 local soon <const> = 0.01
 local P = require("lpeg").P
@@ -982,6 +983,51 @@ causes["stream:send_file"] = {
     return a:send_file("/etc/passwd", 0, 1 << 40)
   end,
 }
+
+local compressed = zlib.compress "some text"
+
+local function inflater(bytes, max)
+  local i = zlib.inflater()
+  if max then i:decompress(bytes, max) else i:feed(bytes) end
+  return i
+end
+
+causes["neap.zlib.decompress"] = {
+  EBADMSG = function() return zlib.decompress "no such thing" end,
+  EPIPE = function() return zlib.decompress(compressed:sub(1, -2)) end,
+  EMSGSIZE = function() return zlib.decompress(compressed, { max = 8 }) end,
+}
+causes["inflater:decompress"] = {
+  EBADMSG = function() return inflater "":decompress "no such thing" end,
+  EMSGSIZE = function() return inflater "":decompress(compressed, 8) end,
+}
+causes["inflater:next"] = {
+  EBADMSG = function() return inflater "no such thing":next() end,
+  EMSGSIZE = function() return inflater(compressed, 8):next() end,
+}
+causes["inflater:finish"] = {
+  EPIPE = function() return inflater "":finish() end,
+  EBADMSG = function() return inflater(compressed .. "more", 100):finish() end,
+  EMSGSIZE = function() return inflater(compressed, 8):finish() end,
+}
+for _, name in ipairs { "compress", "feed", "next", "finish", "reset" } do
+  causes["deflater:" .. name] = {
+    ECANCELED = function()
+      local d = zlib.deflater()
+      d:close()
+      return d[name](d, name ~= "next" and "x" or nil)
+    end,
+  }
+end
+for _, name in ipairs { "decompress", "feed", "next", "finish", "reset" } do
+  local list = causes["inflater:" .. name] or {}
+  causes["inflater:" .. name] = list
+  list.ECANCELED = function()
+    local i = zlib.inflater()
+    i:close()
+    return i[name](i, name ~= "next" and "x" or nil)
+  end
+end
 
 -- ---- what is promised ----
 

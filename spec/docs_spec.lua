@@ -72,7 +72,7 @@ describe("the documents", function()
     local dir = helper.tmpdir()
     helper.write_file(dir .. "/host.c", read("docs/manual.md"):match "```c\n(.-)```")
     local compile = "%s %s -Isrc -o %s/host %s/host.c %s/libneap.a"
-      .. " $(pkg-config --libs lua5.4 libuv openssl libcares) -lm -ldl -lpthread && %s/host"
+      .. " $(pkg-config --libs lua5.4 libuv openssl libcares zlib) -lm -ldl -lpthread && %s/host"
     local out, err, status = helper.run(
       compile:format(helper.cc, helper.cflags, dir, dir, helper.build, dir), { limit = 60 })
     assert.equal("hello from a task\n", out, err)
@@ -144,7 +144,7 @@ end)
 
 local modules = {
   "neap", "neap.net", "neap.process", "neap.codec", "neap.dns", "neap.fs", "neap.workers",
-  "neap.checksum", "neap.tls", "neap.http", "neap.websocket",
+  "neap.checksum", "neap.zlib", "neap.tls", "neap.http", "neap.websocket",
 }
 
 -- What is public by accident of where it stands, with its reason.

@@ -189,7 +189,7 @@ local function build(source)
   local dir = helper.tmpdir()
   helper.write_file(dir .. "/host.c", source)
   local out, err, status = helper.run(([[%s -g -Wall -Werror %s -Isrc $(pkg-config --cflags lua5.4 libuv openssl) -o %s/host %s/host.c \
-    %s/libneap.a $(pkg-config --libs lua5.4 libuv openssl libcares) -lm -ldl -lpthread]]):format(
+    %s/libneap.a $(pkg-config --libs lua5.4 libuv openssl libcares zlib) -lm -ldl -lpthread]]):format(
     helper.cc, helper.cflags, dir, dir, helper.build), { limit = 60 })
   assert.equal("", out .. err)
   assert.equal(0, status)

@@ -566,6 +566,21 @@ limits["pipes of the kernel that `net.pipe` uses at a time"] = function()
   end
 end
 
+limits["a decompressed text"] = function()
+  local zlib = require "neap.zlib"
+  local default <const> = 64 << 20
+  for n, wanted in pairs {
+    [default - 1] = default - 1, [default] = default, [default + 1] = "EMSGSIZE",
+  } do
+    local bytes = zlib.compress(("\0"):rep(n), { level = 1 })
+    local text, _, code = zlib.decompress(bytes)
+    assert.equal(wanted, text and #text or code)
+    local i <close> = zlib.inflater()
+    text, _, code = i:decompress(bytes)
+    assert.equal(wanted, text and #text or code)
+  end
+end
+
 -- The first column of the manual's table.
 local function rows()
   local list = {}

@@ -305,6 +305,29 @@ scripts["TLS and HTTP, a server and its client"] = [[
   end
 ]]
 
+scripts["compression, whole and as it comes"] = [[
+  local zlib = require "neap.zlib"
+  local text = ("some text "):rep(2000)
+  for _, format in ipairs { "raw", "zlib", "gzip" } do
+    local opts = { format = format, dictionary = format ~= "gzip" and "some" or nil }
+    assert(zlib.decompress(zlib.compress(text, opts), opts) == text)
+    local d <close> = zlib.deflater(opts)
+    opts.joined = true
+    local i <close> = zlib.inflater(opts)
+    for n = 1, 3 do
+      if n == 3 then d:reset() i:reset() end
+      d:feed(text:sub(1, 5000)):feed(text:sub(5001), n == 2 and "finish" or "sync")
+      local got = {}
+      for piece in function() return d:next(500) end do
+        i:feed(piece)
+        for out in function() return i:next(1000) end do got[#got + 1] = out end
+      end
+      assert(table.concat(got) == text)
+      if n == 2 then d:reset() end
+    end
+  end
+]]
+
 -- More than the kernel's buffers hold; the hard build, which moves single bytes, has small queues.
 local BIG <const> = helper.hard and "20000" or "(1 << 20)"
 
@@ -320,7 +343,7 @@ local function build()
   local program = helper.tmpdir() .. "/starve"
   local command = [[%s -g -Wall -Werror %s -Isrc $(pkg-config --cflags lua5.4) -o %s \
     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc spec/support/starve.c %s/libneap.a \
-    $(pkg-config --libs lua5.4 libuv openssl libcares) -lm -ldl -lpthread]]
+    $(pkg-config --libs lua5.4 libuv openssl libcares zlib) -lm -ldl -lpthread]]
   local out, err, status =
     helper.run(command:format(helper.cc, helper.cflags, program, helper.build))
   assert.equal("", out .. err)

@@ -34,5 +34,6 @@ const luaL_Reg np_modules[] = {
   {"neap.signal.core", luaopen_neap_signal_core},
   {"neap.watchdog.core", luaopen_neap_watchdog_core},
   {"neap.websocket.core", luaopen_neap_websocket_core},
+  {"neap.zlib.core", luaopen_neap_zlib_core},
   {NULL, NULL},
 };

@@ -35,6 +35,7 @@ int luaopen_neap_tls_core(lua_State *L);
 int luaopen_neap_trace_core(lua_State *L);
 int luaopen_neap_watchdog_core(lua_State *L);
 int luaopen_neap_websocket_core(lua_State *L);
+int luaopen_neap_zlib_core(lua_State *L);
 
 /* Makes `require` find neap.*: C modules, then sources below the directory stdlib (NULL: none),
  * then what is baked in. Once per state. */
