@@ -1,8 +1,11 @@
--- The examples over HTTP and WebSocket that stand apart: long polling, a JSON client, ws_client.
+-- The examples over HTTP and WebSocket that stand apart: long polling, a JSON client, ws_client;
+-- and what goes through http_proxy.
 
 local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
+local http = require "neap.http"
 local neap = require "neap"
+local net = require "neap.net"
 
 local run, quote = helper.run, helper.quote
 
@@ -155,13 +158,13 @@ async def main():
     await asyncio.Future()
 asyncio.run(main())]]
 
-describe("ws_client", function()
-  local function python(arguments)
-    local p = helper.start(("exec /usr/bin/python3 -c %s %s"):format(quote(ws_server),
-      arguments or ""))
-    return (p:expect "(%d+)\n")
-  end
+local function python(arguments)
+  local p = helper.start(("exec /usr/bin/python3 -c %s %s"):format(quote(ws_server),
+    arguments or ""))
+  return (p:expect "(%d+)\n")
+end
 
+describe("ws_client", function()
   it("talks to Python's websockets, also over TLS", function()
     local text = "hello\n\nü and " .. ("x"):rep(70000) .. "\n"
     local out, err, status = run(example("ws_client", "ws://127.0.0.1:" .. python()),
@@ -188,5 +191,78 @@ describe("ws_client", function()
     local out = run(example("ws_client", (s.url:gsub("^http", "ws"))), { stdin = "one\ntwo" })
     assert.equal("one\ntwo\n", out)
     assert.equal("", s.process:err())
+  end)
+end)
+
+describe("http_proxy", function()
+  local function front(url)
+    return serve("http_proxy", ("127.0.0.1:0 %s %s %s"):format(url, certs.path "server.pem",
+      certs.path "server.key"))
+  end
+  local handshake = "GET /x?y HTTP/1.1\r\nHost: front\r\nConnection: Upgrade, X-Secret\r\n" ..
+    "X-Secret: 1\r\nUpgrade: %s\r\nSec-WebSocket-Version: 13\r\n" ..
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+  it("lets a WebSocket through to Python's server, over TLS outside", function()
+    local s = front("http://127.0.0.1:" .. python())
+    local command = "wss://localhost:%s/ %s"
+    local out, err, status = run(example("ws_client", command:format(s.address:match "%d+$",
+      certs.path "ca.pem")), { stdin = ("x"):rep(200000) .. "\nbye\n" })
+    assert.same({ ("x"):rep(200000) .. "\n", "closed: 4001 as you like\n", 1 },
+      { out, err, status })
+    assert.equal("", s.process:err())
+  end)
+
+  it("passes on no other upgrade, and none that was not asked for", function()
+    local heads = {}
+    local upstream = net.serve("127.0.0.1:0", function(conn)
+      heads[#heads + 1] = conn:read_until "\r\n\r\n"
+      conn:write("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        "Set-Cookie: a=b\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello")
+    end)
+    helper.after(function() upstream:stop(0) end)
+    local s = front((upstream.address:gsub("^tcp", "http")))
+    local function ask(text)
+      local conn <close> = assert(net.connect(s.address:gsub("^tcp", "tls"),
+        { ca = certs.path "ca.pem", name = "localhost", timeout = 10 * helper.slow }))
+      conn:write(text)
+      local head = conn:read_until "\r\n\r\n"
+      return head, conn:recv()
+    end
+    local head, rest = ask(handshake:format "WebSocket")
+    assert.matches("^HTTP/1.1 101 .*\r\nsec%-websocket%-accept: s3pPLMBiTxaQ9kYGzzhZRbK%+xOo=$",
+      head)
+    assert.equal("hello", rest)
+    assert.falsy(heads[1]:find "[Ss]ecret")
+    assert.matches("^502", ask(handshake:format "h2c"):match "^HTTP/1.1 (.*)")
+    assert.falsy(heads[2]:lower():find "upgrade")
+    assert.equal(2, #heads)
+  end)
+
+  it("tells the server behind it who asks, and sends pieces as they come", function()
+    local seen, got, go = nil, neap.event(), neap.event()
+    local upstream = http.serve("127.0.0.1:0", { log = function() end }, function(req, res)
+      seen = req.headers
+      local pieces = req:chunks()
+      local first = pieces()
+      got:set()
+      res:write(pieces() or "nothing")
+      res:flush()
+      go:wait()
+      res:write(first)
+    end)
+    helper.after(function() upstream:stop(0) end)
+    local s = front((upstream.address:gsub("^tcp", "http")))
+    local conn <close> = assert(net.connect(s.address:gsub("^tcp", "tls"),
+      { ca = certs.path "ca.pem", name = "localhost", timeout = 10 * helper.slow }))
+    conn:write("POST / HTTP/1.1\r\nHost: front.test\r\nX-Forwarded-For: 1.2.3.4\r\n" ..
+      "Forwarded: for=1.2.3.4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+    assert.is_true(got:wait { timeout = 10 * helper.slow })
+    assert.equal("127.0.0.1 https front.test nil", ("%s %s %s %s"):format(seen["x-forwarded-for"],
+      seen["x-forwarded-proto"], seen["x-forwarded-host"], seen.forwarded))
+    conn:write "3\r\ntwo\r\n0\r\n\r\n"
+    assert.truthy(conn:read_until "3\r\ntwo\r\n")
+    go:set()
+    assert.truthy(conn:read_until "3\r\none\r\n0\r\n\r\n")
   end)
 end)

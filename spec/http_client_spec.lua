@@ -274,6 +274,17 @@ describe("an HTTP client", function()
     assert.equal("abc", assert(http.get(canned(hinted .. answer))):body())
   end)
 
+  it("hands its connection to another protocol, once", function()
+    local url = canned "HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\nhello\n"
+    local r = assert(http.get(url, { headers = { Connection = "Upgrade", Upgrade = "lines" } }))
+    assert.equal(101, r.status)
+    local conn <close> = r:take()
+    assert.equal("hello", conn:read())
+    r:close()
+    assert.is_false(conn.closed)
+    assert.has_error(function() r:take() end, "the reply has let go of its connection")
+  end)
+
   it("gives up at its deadline and when it is cancelled, and leaves nothing open", function()
     local url = serve(function(_, res)
       neap.sleep(5)

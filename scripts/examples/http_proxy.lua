@@ -1,19 +1,25 @@
 -- http_proxy.lua: ends TLS in front of an HTTP server and hands its requests on, piece by piece.
 --
 -- Shows: requests and replies as streams, so nothing large stands in memory; the fields that belong
---        to one connection only (RFC 9110 7.6.1) stay there; 502 when there is nobody.
+--        to one connection only (RFC 9110 7.6.1) stay there; a WebSocket goes through as it is;
+--        what a client says of where it comes from is not believed; 502 when there is nobody.
 -- Try:   neap scripts/examples/rest.lua 127.0.0.1:8080
 --        openssl req -x509 -nodes -days 9 -keyout k.pem -out c.pem -subj /CN=localhost
 --        neap scripts/examples/http_proxy.lua 127.0.0.1:8443 http://127.0.0.1:8080 c.pem k.pem
 --        curl -k -T file https://127.0.0.1:8443/keys/one
+--        (or with ws_echo.lua behind it: ws_client.lua wss://localhost:8443/ c.pem)
 
 local http = require "neap.http"
+local net = require "neap.net"
+
+local IDLE_S = 300 -- of a WebSocket; its pings are more frequent
 
 local address, upstream, cert, key = arg[1], arg[2], arg[3], arg[4]
 
 local of_connection = {}
 for name in ([[connection keep-alive te trailer transfer-encoding upgrade proxy-connection
-  proxy-authorization proxy-authenticate content-length host expect date]]):gmatch "%S+" do
+  proxy-authorization proxy-authenticate content-length host expect date forwarded
+  x-forwarded-for x-forwarded-proto x-forwarded-host]]):gmatch "%S+" do
   of_connection[name] = true
 end
 
@@ -28,8 +34,15 @@ local function forwarded(headers)
   return out
 end
 
+-- Other upgrades are not passed on: behind them a client could talk past the proxy.
+local function wants_websocket(req)
+  return req.method == "GET" and (req.headers.upgrade or ""):lower() == "websocket" and
+    (req.headers.connection or ""):lower():find "upgrade" ~= nil
+end
+
 local function ask(req)
   local headers = forwarded(req.headers)
+  if wants_websocket(req) then headers.connection, headers.upgrade = "Upgrade", "websocket" end
   headers["x-forwarded-for"] = (req.conn.peer or ""):match "^%l+://%[?(.-)%]?:%d+$"
   headers["x-forwarded-proto"] = req.conn.tls and "https" or "http"
   headers["x-forwarded-host"] = req.host
@@ -41,10 +54,24 @@ local function ask(req)
   })
 end
 
+-- Both have agreed: from here on they are only piped.
+local function tunnel(req, reply)
+  local up <close> = reply:take()
+  local conn = req:take()
+  conn:write "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+  for name, value in pairs(reply.headers) do
+    if name:find "^sec%-websocket%-" then conn:write(name, ": ", value, "\r\n") end
+  end
+  conn:write "\r\n"
+  conn.timeout, up.timeout = IDLE_S, IDLE_S
+  net.pipe(conn, up)
+end
+
 local function answer(req, res)
   local reply <close>, message = ask(req)
-  if not reply then
-    print("http_proxy: " .. message)
+  if reply and reply.status == 101 and wants_websocket(req) then return tunnel(req, reply) end
+  if not reply or reply.status == 101 then
+    print("http_proxy: " .. (message or "an upgrade that nobody wanted"))
     return res:send(502, "502 Bad Gateway\n", { ["Content-Type"] = "text/plain" })
   end
   res.status, res.content_length = reply.status, tonumber(reply.headers["content-length"])

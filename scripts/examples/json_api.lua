@@ -1,7 +1,7 @@
 -- json_api.lua: gets a list from a JSON API, page by page, and what its items link to, a few at a
 -- time; prints one line of JSON for each.
 --
--- Shows: http.get under one deadline, with a bound on what comes; paging by Link (RFC 8288); 429
+-- Shows: http.get with a deadline and a bound on what comes; paging by Link (RFC 8288); 429
 --        and 503 with Retry-After; a semaphore in a group; nothing is asked of another server.
 -- Try:   (with Debian's lua-cjson)
 --        neap scripts/examples/json_api.lua 'https://api.github.com/users/lua/repos?per_page=5'
@@ -14,7 +14,9 @@ local TRIES, SECONDS, AT_ONCE, PAGES = 3, 20, 4, 10
 
 local function origin(url) return url:match "^%a+://[^/?#]+" end
 
-local options = { headers = { Accept = "application/json" }, max_body = 4 << 20 }
+local options = {
+  headers = { Accept = "application/json" }, max_body = 4 << 20, redirects = 0, timeout = SECONDS,
+}
 
 -- The first answer that does not ask for patience.
 local function patiently(url)
@@ -30,7 +32,6 @@ end
 
 -- The decoded body and the URL of the next page, if there is one; or nil and why not.
 local function fetch(url)
-  local _ <close> = neap.deadline(SECONDS)
   local reply <close>, message = patiently(url)
   if not reply then return nil, message end
   local kind = reply.headers["content-type"] or "nothing"

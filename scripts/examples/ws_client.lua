@@ -8,7 +8,7 @@
 local neap = require "neap"
 local websocket = require "neap.websocket"
 
-local QUIET_S = 1
+local QUIET_S = 0.5
 
 local url, ca = arg[1] or "ws://127.0.0.1:8080/", arg[2]
 neap.stdin.line_max = 1 << 20

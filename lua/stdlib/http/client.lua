@@ -88,6 +88,16 @@ reply.__gc = function(self)
   if self.conn then self.conn:abort() end
 end
 
+--- Takes the connection out of HTTP's hands, after a status of 101: what is unread is the next
+-- protocol's, the deadline of its waits is still `stall_timeout`, and closing it is the caller's.
+---@return neap.stream
+function reply:take()
+  local conn = self.conn
+  if not conn then error("the reply has let go of its connection", 2) end
+  self.conn = nil
+  return conn
+end
+
 local function add_fields(out, headers)
   local own = {}
   for name, value in pairs(headers or {}) do

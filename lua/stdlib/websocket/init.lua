@@ -191,9 +191,7 @@ websocket.connect = face(function(url, opts)
     reply:close()
     return nil, ("connect %s: %s"):format(url, why), "EPROTO"
   end
-  local conn = reply.conn
-  reply.conn = nil
-  return connection.new(conn, false, limits, reply.headers["sec-websocket-protocol"])
+  return connection.new(reply:take(), false, limits, reply.headers["sec-websocket-protocol"])
 end)
 
 --- A message as the bytes that a server sends, for net.hub: `hub:add(ws.conn)`, then
