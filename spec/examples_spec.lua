@@ -522,12 +522,13 @@ end)
 
 describe("the examples", function()
   it("all have a header that says how to try them, and a spec", function()
-    local this = helper.read_file "spec/examples_spec.lua"
-      .. helper.read_file "spec/examples_local_spec.lua"
-    local list = io.popen "ls scripts/examples/*.lua"
+    local specs = io.popen "cat spec/examples*_spec.lua"
+    local this = specs:read "a"
+    specs:close()
+    local list = io.popen "ls scripts/examples/*.lua scripts/examples/*/*.lua"
     for path in list:lines() do
       local text = helper.read_file(path)
-      local name = path:match "([%w_]+)%.lua$"
+      local name = path:match "^scripts/examples/(.+)%.lua$"
       assert.truthy(text:find("^%-%- " .. name .. "%.lua: "), path .. " has no header")
       assert.truthy(text:find("\n-- Try:   ", 1, true), path .. " does not say how to try it")
       assert.truthy(this:find('"' .. name .. '"', 1, true) or this:find(name .. ".lua", 1, true),
