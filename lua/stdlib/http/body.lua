@@ -21,6 +21,11 @@ local JOIN = 1024
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
 local function fail(message, code) return nil, message, code end
 
+-- What stands in `failed`, and is raised by iterators.
+function body.failure(message, code)
+  return setmetatable({ message = message, code = code, common = true }, failure)
+end
+
 -- length: bytes; "chunked"; or "end": until the peer closes. max: EMSGSIZE past it. timeout:
 -- seconds for each wait. Its user may set
 --   rate    bytes a second: all waits together may last `timeout`, and what that much needs;
@@ -137,7 +142,7 @@ function body:next()
     end
   end
   if not piece and code then
-    self.failed = setmetatable({ message = message, code = code, common = true }, failure)
+    self.failed = body.failure(message, code)
   end
   return piece, message, code
 end

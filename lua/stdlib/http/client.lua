@@ -5,6 +5,7 @@
 -- be repeated, on a kept connection that the server closed without a byte of an answer.
 
 local bodies = require "neap.http.body"
+local decompress = require "neap.http.decompress"
 local exchange = require "neap.http.exchange"
 local net = require "neap.net"
 local pool = require "neap.http.pool"
@@ -36,6 +37,7 @@ end
 ---@field reason string
 ---@field headers table<string, string> by names in lower case; of Set-Cookie, one per line
 ---@field url string where it came from, after redirects
+---@field decompressed? string the codings that were taken off its body: "gzip"
 ---@field tls? neap.tls.info
 local reply = {}
 reply.__index = reply
@@ -46,7 +48,8 @@ local function settle(self)
   local conn = self.conn
   if not conn then return end
   self.conn = nil
-  if self.input.ended and self.keep_alive and conn.unread_bytes == 0 then
+  if self.input.close then self.input:close() end
+  if self.source.ended and self.keep_alive and conn.unread_bytes == 0 then
     pool.keep(self.key, conn)
   elseif self.whole then
     conn:close()
@@ -79,7 +82,7 @@ end
 
 --- The trailer fields of a chunked body, once it was read.
 ---@return table<string, string>|nil
-function reply:trailers() return self.input.trailers end
+function reply:trailers() return self.source.trailers end
 
 --- Lets go of the connection; needed for a reply whose body is not read to its end.
 function reply:close() settle(self) end
@@ -125,6 +128,10 @@ local function head_of(url, call, asked)
   local own = add_fields(out, call.headers)
   if not own["user-agent"] then out[#out + 1] = "User-Agent: neap" end
   if not own.accept then out[#out + 1] = "Accept: */*" end
+  -- Of a part of what is compressed nothing can be read; whoever asks himself, reads himself.
+  local ours = not own["accept-encoding"] and not own.range and call.method ~= "HEAD"
+  call.decodes = call.decompress or call.decompress == nil and ours
+  if call.decodes and ours then out[#out + 1] = "Accept-Encoding: gzip, deflate" end
   if asked and asked.authorization and not own["proxy-authorization"] then
     out[#out + 1] = "Proxy-Authorization: " .. asked.authorization
   end
@@ -188,9 +195,13 @@ end
 
 local function new_reply(conn, head, url, call)
   local length = body_length(head, call.method)
-  local input = bodies.new(conn, length, call.max_body, call.stall)
-  input.by = call.by
-  head.conn, head.input, head.url = conn, input, url.text
+  local source = bodies.new(conn, length, call.max_body, call.stall)
+  local input = source
+  source.by = call.by
+  if call.decodes and head.status ~= 206 then
+    input, head.decompressed = decompress(head.headers, source, call.max_body)
+  end
+  head.conn, head.input, head.source, head.url = conn, input, source, url.text
   head.keep_alive = head.whole and head.keep_alive and length ~= "end" and head.status ~= 101
   head.reason = head.reason or ""
   if conn.tls then head.tls = conn.tls end
@@ -299,7 +310,7 @@ end
 local known = {
   method = "string", headers = "table", body = true, timeout = "number", stall_timeout = "number",
   max_body = "number", redirects = "number", tls = "table", via = "string", proxy = "string",
-  expect = "boolean",
+  expect = "boolean", decompress = "boolean",
 }
 
 local function check(url, opts, name)
@@ -329,12 +340,14 @@ end
 -- a task of its own; an early answer ends it
 ---@field timeout? number seconds for all of it, redirects and the reply's body included; none
 ---@field stall_timeout? number seconds for each wait: connecting, the head, a piece of a body; 30
----@field max_body? integer bytes of the reply's body; 67108864
+---@field max_body? integer bytes of the reply's body, as sent and as decompressed; 67108864
 ---@field redirects? integer how many are followed; 10
 ---@field tls? table options of the TLS connection (ca, cert, verify …); it is not kept then
 ---@field via? neap.address connects there instead of to the URL's host: "unix:/run/x.sock"
 ---@field proxy? string|false "http://user:password@host:port" (https:// for TLS to the proxy);
 -- "environment": what http_proxy, https_proxy, all_proxy and no_proxy say; none
+---@field decompress? boolean asks for gzip and deflate, and takes them off the reply's body; true,
+-- but without Accept-Encoding or Range among the headers. A coding that is none of these stays
 ---@field expect? boolean sends `Expect: 100-continue` and the body once the server wants it, or
 -- says nothing for 1 s; false
 
@@ -367,7 +380,7 @@ function client.request(text, opts, name)
     to, why = redirected(r, url, call)
     if not to and not why then return r end
     if opts.redirects == 0 then return r end
-    r.input:drop(65536)
+    r.source:drop(65536)
     settle(r)
     if why then return nil, why, "EINVAL" end
     url = to
