@@ -110,7 +110,8 @@ describe("a compressed reply", function()
       return "HTTP/1.1 206 Partial Content\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n" ..
         "Content-Range: bytes 5-7/100\r\n\r\nxyz"
     end)
-    local r <close> = assert(http.get(url, { headers = { Range = "bytes=5-7" }, decompress = true }))
+    local opts = { headers = { Range = "bytes=5-7" }, decompress = true }
+    local r <close> = assert(http.get(url, opts))
     assert.equal("xyz", r:body())
     assert.equal("gzip", r.headers["content-encoding"])
   end)
