@@ -14,7 +14,7 @@ local SOURCES = {
   "lua/stdlib/http/response.lua", "lua/stdlib/http/file.lua", "lua/stdlib/http/router.lua",
   "lua/stdlib/http/client.lua",
   "lua/stdlib/websocket/init.lua", "lua/stdlib/websocket/limits.lua",
-  "lua/stdlib/websocket/connection.lua",
+  "lua/stdlib/websocket/deflate.lua", "lua/stdlib/websocket/connection.lua",
   "docs/luacats/hub.lua", "lua/stdlib/process.lua", "docs/luacats/process.lua",
   "lua/stdlib/codec/init.lua", "lua/stdlib/codec/parts.lua",
   "lua/stdlib/codec/compose.lua", "docs/luacats/workers.lua", "lua/stdlib/dns/init.lua",

@@ -1,188 +1,50 @@
 -- A WebSocket connection after its handshake (RFC 6455), either side of it.
 --
--- The one idea: the task that receives does the protocol's work too. It answers pings and the
--- close, sends a ping into silence, and ends the connection when the peer breaks a rule, with the
--- close code that says which. What is sent goes straight to the stream, and waits for it.
+-- The one idea: the task that receives does the protocol's work too (receiving.lua); what is sent
+-- goes straight to the stream, and waits for it.
 
 local codec = require "neap.codec.core"
 local core = require "neap.websocket.core"
+local deflate = require "neap.websocket.deflate"
 local event = require "neap.event.core".event
+local frame = require "neap.websocket.frame"
 local group = require "neap.group.core"
+local receiving = require "neap.websocket.receiving"
 local scope = require "neap.scope.core"
 local tasks = require "neap.task.core"
 
-local send, utf8_state, now, expired = core.send, core.utf8, tasks.now, scope.expired
+local utf8_state, now, valid_code = core.utf8, tasks.now, frame.valid_code
+local send_frame, send_close, finish = frame.send, frame.send_close, frame.finish
+local next_piece, missed, collect = receiving.next_piece, receiving.missed, receiving.collect
 local read = require "neap.stream.core".methods.read
 
 local connection = {}
 
--- Pieces that are kept apart; more are joined, so that tiny ones cost no more than their bytes.
-local PIECES_MAX = 1024
 local REASON_MAX = 123 -- a control frame's 125 bytes less the code
 
--- The codes a close frame may have (RFC 6455 7.4, IANA's registry).
-local function valid_code(code)
-  return code >= 3000 and code <= 4999 or code >= 1000 and code <= 1014 and
-    code ~= 1004 and code ~= 1005 and code ~= 1006
-end
-
 local opcodes = { text = 0x1, binary = 0x2 }
-local FIN, CLOSE, PING, PONG = 0x80, 0x88, 0x89, 0x8a
+local FIN, RSV1, PING = 0x80, 0x40, 0x89
+local PIECE = 65536 -- of what is compressed at once
 
 ---@class neap.websocket
 ---@field conn neap.stream for a hub, or to look at; reading and writing it breaks the protocol
 ---@field protocol? string the subprotocol that was agreed on
 ---@field close_code? integer the peer's: 1005 without one, 1006 an end without a close frame
 ---@field close_reason? string the peer's
+---@field compression? neap.websocket.compression what was agreed on about it; nil: none
 local ws = {}
 ws.__index = ws
 ws.__name = "neap.websocket"
 
--- server: we are one.
-function connection.new(conn, server, limits, protocol)
+-- server: we are one. compression: as deflate agreed on.
+function connection.new(conn, server, limits, protocol, compression)
   conn.timeout, conn.write_timeout = limits.ping, limits.write_timeout
   return setmetatable({
     conn = conn, server = server, limits = limits, protocol = protocol, wait = {}, seen = 0,
-    codec = codec.websocket(server, limits.max_frame),
+    codec = codec.websocket(server, limits.max_frame, compression), compression = compression,
+    inflater = compression and deflate.decompressor(compression),
+    deflater = compression and deflate.compressor(compression),
   }, ws)
-end
-
-local function send_frame(self, bits, payload)
-  local ok, message, code = send(self.conn, payload, bits, not self.server)
-  if ok then return self end
-  return nil, message, code
-end
-
-local function send_close(self, code, reason)
-  if self.closing then return true end
-  self.closing = true
-  return send_frame(self, CLOSE, code and string.pack(">I2", code) .. (reason or "") or "")
-end
-
--- The connection is over.
-local function finish(self)
-  self.conn:close()
-  if self.ended then self.ended:set() end
-end
-
--- The peer broke a rule: it gets the close code, the caller the reason.
-local function refuse(self, close_code, reason)
-  send_close(self, close_code, reason)
-  finish(self)
-  return nil, ("%s: websocket: %s"):format(self.conn.peer or "the peer", reason),
-    close_code == 1009 and "EMSGSIZE" or "EBADMSG"
-end
-
--- A read that gave no frame.
-local function lost(self, message, code)
-  if self.close_code and self.close_code ~= 1006 then return nil end
-  if code == "EMSGSIZE" then
-    return refuse(self, 1009, ("a frame of more than %d bytes"):format(self.limits.max_frame))
-  elseif code == "EBADMSG" then
-    return refuse(self, core.refusal(self.codec))
-  elseif code == nil or code == "EPIPE" then
-    self.close_code = 1006
-    finish(self)
-    return nil, "the connection ended without a close frame", "EPIPE"
-  end
-  if code ~= "ETIMEDOUT" then finish(self) end
-  return nil, message, code
-end
-
--- Silence: true if there is more to wait for.
-local function silent(self)
-  local unread = self.conn.unread_bytes
-  if unread ~= self.seen then -- a long frame is on its way
-    self.seen, self.pinged = unread, false
-    return true
-  end
-  if self.pinged then return false end
-  self.pinged = true
-  return send_frame(self, PING, "") ~= nil
-end
-
--- A read that gave no frame, at the end of `step` seconds perhaps: true if there is more to wait
--- for, or as lost. capped: they were the caller's own.
-local function missed(self, message, code, capped)
-  if code ~= "ETIMEDOUT" or capped or expired() then return lost(self, message, code) end
-  if silent(self) then return true end
-  self.close_code = 1006
-  self.conn:abort()
-  finish(self)
-  return nil, "the peer does not answer: timed out", "ETIMEDOUT"
-end
-
--- A frame as the codec gives it; or as lost. limit: the instant of the caller's own deadline.
-local function next_frame(self, limit)
-  local wait, limits = self.wait, self.limits
-  while true do
-    local step = self.pinged and limits.pong_timeout or limits.ping
-    local left = limit and limit - now()
-    local capped = left and left < step
-    wait.timeout = capped and math.max(left, 0) or step
-    local payload, kind, bits = read(self.conn, self.codec, wait)
-    if payload then
-      self.pinged = false
-      return payload, kind, bits
-    end
-    local more, message, code = missed(self, kind, bits, capped)
-    if not more then return nil, message, code end
-  end
-end
-
--- The peer's close frame: answered, and the end.
-local function closed_by_peer(self, payload)
-  if #payload == 1 then return refuse(self, 1002, "a close frame of one byte") end
-  local code, reason
-  if #payload >= 2 then
-    code, reason = string.unpack(">I2", payload), payload:sub(3)
-    if not valid_code(code) then return refuse(self, 1002, "an invalid close code") end
-    if not utf8_state(reason, 0, true) then
-      return refuse(self, 1007, "a close reason that is not UTF-8")
-    end
-  end
-  self.close_code, self.close_reason = code or 1005, reason
-  send_close(self, code)
-  finish(self)
-  return nil
-end
-
--- A control frame: true, or the end.
-local function control(self, payload, bits)
-  if bits == CLOSE then return closed_by_peer(self, payload) end
-  if bits == PING and not self.closing then send_frame(self, PONG, payload) end
-  return true
-end
-
--- A piece of a message: bytes, kind, whether it is the last one; nil after the close; nil, message,
--- code. payload, kind, bits: what was read already, if anything was.
-local function next_piece(self, limit, payload, kind, bits)
-  while true do
-    if not payload then
-      payload, kind, bits = next_frame(self, limit)
-      if not payload then return nil, kind, bits end
-    end
-    if kind then return payload, kind, not bits or bits >= FIN end
-    local more, message, code = control(self, payload, bits)
-    if not more then return nil, message, code end
-    payload = nil
-  end
-end
-
--- Keeps a piece; nothing, or why not.
-local function collect(self, piece)
-  local pieces = self.pieces
-  if not pieces then
-    pieces = {}
-    self.pieces, self.size = pieces, 0
-  end
-  self.size = self.size + #piece
-  if self.size > self.limits.max_message then
-    return refuse(self, 1009, ("a message of more than %d bytes"):format(self.limits.max_message))
-  end
-  if piece ~= "" then pieces[#pieces + 1] = piece end
-  if #pieces >= PIECES_MAX then self.pieces = { table.concat(pieces) } end
-  return true
 end
 
 --- The next message. Answers pings meanwhile, and sends them when the peer is silent. After a
@@ -195,7 +57,7 @@ end
 -- frame), ECANCELED (closed), the connection's own
 function ws:receive(opts)
   local limit, piece, kind, last = opts and opts.timeout and now() + opts.timeout
-  if not limit and not self.pinged then -- the short way of a message in one frame
+  if not (limit or self.pinged or self.inflating) then -- the short way of a message in one frame
     local bits, more
     piece, kind, bits = read(self.conn, self.codec) -- conn.timeout is limits.ping
     if piece and not bits and #piece <= self.limits.max_message then return piece, kind end
@@ -256,17 +118,40 @@ local sending = {
 local function send_pieces(self, pieces, kind)
   local turn <close> = setmetatable({ ws = self, event = event() }, sending)
   self.sending = turn.event
-  local bits, state = opcodes[kind], 0
+  local deflater = self.deflater
+  local bits, state = opcodes[kind] | (deflater and RSV1 or 0), 0
   for piece in pieces do
     state = kind == "binary" and 0 or utf8_state(piece, state)
     if not state then error("text that is not UTF-8", 0) end
-    local ok, message, code = send_frame(self, bits, piece)
-    if not ok then return nil, message, code end
-    bits = 0
+    local payload = deflater and deflater:compress(piece) or piece
+    if payload ~= "" or not deflater then
+      local ok, message, code = send_frame(self, bits, payload)
+      if not ok then return nil, message, code end
+      bits = 0
+    end
+    if deflater then tasks.yield() end
   end
   if state ~= 0 then error("text that ends inside a character", 0) end
   turn.done = true
-  return send_frame(self, bits | FIN, "")
+  return send_frame(self, bits | FIN, deflater and deflater:compress("", true) or "")
+end
+
+-- A message that is worth it. Without takeover one that compression makes longer goes as it is.
+local function send_compressed(self, bits, message)
+  local payload = self.deflater:compress(message, true)
+  if #payload >= #message and not self.compression.takeover then
+    return send_frame(self, bits | FIN, message)
+  end
+  return send_frame(self, bits | FIN | RSV1, payload)
+end
+
+-- A message in pieces of PIECE bytes.
+local function slices(message)
+  local at = 1 - PIECE
+  return function()
+    at = at + PIECE
+    if at <= #message then return message:sub(at, at + PIECE - 1) end
+  end
 end
 
 --- Sends a message; waits while the peer does not keep up. Of an iterator each piece is a frame;
@@ -290,7 +175,15 @@ function ws:send(message, kind)
   while self.sending do self.sending:wait() end
   if self.closing then return nil, "send: closed", "ECANCELED" end
   if not whole then return send_pieces(self, message, kind or "text") end
-  return send_frame(self, bits | FIN, message) -- text is checked there
+  local how = self.compression
+  if not how or #message < how.threshold then
+    return send_frame(self, bits | FIN, message) -- text is checked there
+  elseif bits == 1 and not utf8_state(message, 0, true) then
+    return nil, "send: text that is not UTF-8", "EINVAL"
+  elseif #message > PIECE then
+    return send_pieces(self, slices(message), kind or "text")
+  end
+  return send_compressed(self, bits, message)
 end
 
 --- Sends a ping; the pong is taken by the task that receives.

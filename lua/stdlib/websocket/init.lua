@@ -1,10 +1,11 @@
 -- neap.websocket: WebSocket (RFC 6455), server and client, on neap.http's requests and over TLS.
 --
 -- This file is the handshake: what makes a request one for WebSocket, whose pages may make it, and
--- which answer a client believes. The rest is connection.lua. Extensions are declined.
+-- which answer a client believes. The rest is connection.lua, and deflate.lua for compression.
 
 local connection = require "neap.websocket.connection"
 local core = require "neap.websocket.core"
+local deflate = require "neap.websocket.deflate"
 local face = require "neap.face"
 local http = require "neap.http"
 local limits_of = require "neap.websocket.limits"
@@ -13,7 +14,7 @@ local websocket = {}
 
 local shared = {
   max_message = true, max_frame = true, ping = true, pong_timeout = true, close_timeout = true,
-  write_timeout = true, protocols = true,
+  write_timeout = true, protocols = true, deflate = true,
 }
 local accepting = { origins = true }
 local connecting = {
@@ -82,9 +83,21 @@ local function refusal(req, origins)
     return 426, "Sec-WebSocket-Version: 13 expected"
   elseif #key ~= 24 or not key:find "^[%w+/]+==$" then
     return 400, "malformed Sec-WebSocket-Key"
+  elseif not deflate.parse(fields["sec-websocket-extensions"] or "") then
+    return 400, "malformed Sec-WebSocket-Extensions"
   elseif not allowed(origins, req) then
     return 403, ("origin %s is not allowed"):format(fields.origin)
   end
+end
+
+-- What is agreed on of what the request offers, and the answer that says so.
+local function compression(req, limits)
+  local offered = req.headers["sec-websocket-extensions"]
+  if offered and limits.deflate then return deflate.accept(offered, limits.deflate) end
+end
+
+local function field(name, value)
+  return value and ("Sec-WebSocket-%s: %s\r\n"):format(name, value) or ""
 end
 
 ---@class neap.websocket.accept_options: neap.websocket.options
@@ -113,21 +126,23 @@ websocket.accept = face(function(req, res, opts)
       status == 403 and "EACCES" or "EPROTO"
   end
   local protocol = choose(opts.protocols, req.headers["sec-websocket-protocol"])
+  local how, answer = compression(req, limits)
   local conn = req:take()
   res.sent, res.done, res.code = true, true, 101
   local ok, message, code = conn:write(("HTTP/1.1 101 Switching Protocols\r\n" ..
-    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s\r\n"):format(
-    core.accept(req.headers["sec-websocket-key"]),
-    protocol and "Sec-WebSocket-Protocol: " .. protocol .. "\r\n" or ""))
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s\r\n"):format(
+    core.accept(req.headers["sec-websocket-key"]), field("Protocol", protocol),
+    field("Extensions", answer)))
   if not ok then return nil, message, code end
-  local ws = connection.new(conn, true, limits, protocol)
+  local ws = connection.new(conn, true, limits, protocol, how)
   req.farewell = function(err) ws:__close(err) end -- should the handler end without a close
   return ws
 end)
 
 -- What makes an answer no handshake.
-local function unbelievable(reply, key, protocols)
+local function unbelievable(reply, key, protocols, config)
   local fields = reply.headers
+  local extensions = fields["sec-websocket-extensions"]
   local protocol = fields["sec-websocket-protocol"]
   if reply.status ~= 101 then
     return ("the server answered %d %s"):format(reply.status, reply.reason)
@@ -135,14 +150,17 @@ local function unbelievable(reply, key, protocols)
     return "the server upgraded to something else"
   elseif fields["sec-websocket-accept"] ~= core.accept(key) then
     return "wrong Sec-WebSocket-Accept"
-  elseif fields["sec-websocket-extensions"] then
+  elseif extensions and not config then
     return "an extension nobody asked for"
   elseif protocol and choose(protocols, protocol) ~= protocol then
     return "a subprotocol nobody asked for"
+  elseif extensions then
+    local how, why = deflate.check(extensions, config)
+    return why, how
   end
 end
 
-local function request_headers(opts, key)
+local function request_headers(opts, key, config)
   local headers = {}
   for name, value in pairs(opts.headers or {}) do headers[name] = value end
   headers.Connection, headers.Upgrade = "Upgrade", "websocket"
@@ -151,6 +169,7 @@ local function request_headers(opts, key)
   if opts.protocols then
     headers["Sec-WebSocket-Protocol"] = table.concat(opts.protocols, ", ")
   end
+  if config then headers["Sec-WebSocket-Extensions"] = deflate.offer(config) end
   return headers
 end
 
@@ -181,26 +200,31 @@ websocket.connect = face(function(url, opts)
   if not key then return nil, message, code end
   local reply
   reply, message, code = http.request("http" .. secure:lower() .. "://" .. rest, {
-    headers = request_headers(opts, key), redirects = 0, tls = opts.tls, timeout = opts.timeout,
-    via = opts.via, proxy = opts.proxy,
+    headers = request_headers(opts, key, limits.deflate), redirects = 0, tls = opts.tls,
+    timeout = opts.timeout, via = opts.via, proxy = opts.proxy,
   })
   if not reply then return nil, message, code end
-  local why = unbelievable(reply, key, opts.protocols)
+  local why, how = unbelievable(reply, key, opts.protocols, limits.deflate)
   if why then
     reply.keep_alive = false
     reply:close()
     return nil, ("connect %s: %s"):format(url, why), "EPROTO"
   end
-  return connection.new(reply:take(), false, limits, reply.headers["sec-websocket-protocol"])
+  return connection.new(reply:take(), false, limits, reply.headers["sec-websocket-protocol"], how)
 end)
+
+local plainly = deflate.config(true)
+plainly.receive_bits = 15
 
 --- A message as the bytes that a server sends, for net.hub: `hub:add(ws.conn)`, then
 -- `hub:send(websocket.frame "news")` queues it once for all. Not while a member is being sent a
 -- message in pieces.
 ---@param message string
 ---@param kind? string "text" (the default) or "binary"
+---@param compressed? boolean for a hub whose members all have ws.compression, without takeover and
+-- with window_bits of 15
 ---@return string bytes
-websocket.frame = face(function(message, kind)
+websocket.frame = face(function(message, kind, compressed)
   if type(message) ~= "string" then
     error(("bad argument #1 to 'frame' (string expected, got %s)"):format(type(message)), 2)
   elseif kind ~= nil and kind ~= "text" and kind ~= "binary" then
@@ -209,7 +233,11 @@ websocket.frame = face(function(message, kind)
   elseif kind ~= "binary" and not core.utf8(message, 0, true) then
     error("bad argument #1 to 'frame' (text that is not UTF-8)", 2)
   end
-  return core.head(kind == "binary" and 0x82 or 0x81, #message) .. message
+  local bits = kind == "binary" and 0x82 or 0x81
+  if compressed then
+    bits, message = bits | 0x40, deflate.compressor(plainly):compress(message, true)
+  end
+  return core.head(bits, #message) .. message
 end)
 
 return websocket

@@ -8,6 +8,9 @@
 ---@field close_timeout? number seconds that close waits for the peer's; 5
 ---@field write_timeout? number seconds that each wait of a send may take; 60
 ---@field protocols? string[] subprotocols, the best one first
+---@field deflate? boolean|neap.websocket.deflate compress messages (RFC 7692); false
+
+local deflate = require "neap.websocket.deflate"
 
 local defaults = {
   max_message = 1 << 20, ping = 30, pong_timeout = 10, close_timeout = 5, write_timeout = 60,
@@ -37,5 +40,10 @@ return function(opts, where)
   end
   limits.max_frame = opts.max_frame or limits.max_message
   if not is_size(limits.max_frame) then bad(where, "max_frame", "integer", limits.max_frame) end
+  local config, wrong = deflate.config(opts.deflate)
+  if wrong then
+    error(("bad argument #%d to '%s' (option 'deflate': %s)"):format(where.n, where.name, wrong), 3)
+  end
+  limits.deflate = config
   return limits
 end
