@@ -1,0 +1,183 @@
+-- neap.http and neap.websocket with a browser at the other end.
+
+local certs = require "spec.support.certs"
+local chromium = require "spec.support.chromium"
+local helper = require "spec.support.helper"
+local http = require "neap.http"
+local neap = require "neap"
+local websocket = require "neap.websocket"
+
+local function serve(handler, opts, address)
+  opts = opts or {}
+  local log = {}
+  opts.log = function(line) log[#log + 1] = line end
+  local server = http.serve(address or "127.0.0.1:0", opts, handler)
+  helper.after(function() server:stop(0) end)
+  return (server.address:gsub("^tcp", "http"):gsub("^tls", "https")), log
+end
+
+local function html(_, res)
+  res:send(200, "<!DOCTYPE html><title>spec</title>", { ["Content-Type"] = "text/html" })
+end
+
+-- What the body of an asynchronous function returns on the page.
+local function on(page, body) return page:eval("(async () => {" .. body .. "})()") end
+
+local function echo(opts)
+  return function(req, res)
+    local ws <close> = websocket.accept(req, res, opts)
+    if not ws then return end
+    for message, kind in ws:messages() do
+      if message == "bye" then return ws:close(4000, "as you like") end
+      ws:send(message, kind)
+    end
+  end
+end
+
+local talk = [[
+  const ws = new WebSocket(location.origin.replace("http", "ws") + "/ws", ["other", "echo"]);
+  ws.binaryType = "arraybuffer";
+  const next = () => new Promise((done, fail) => {
+    ws.onmessage = e => done(e.data);
+    ws.onclose = e => done("closed " + e.code + " " + e.reason + " " + e.wasClean);
+  });
+  await new Promise(done => ws.onopen = done);
+  const out = [ws.protocol];
+  for (const n of [0, 1, 125, 126, 65535, 65536, 300000]) {
+    ws.send("\u00fc".repeat(n));
+    if (await next() !== "\u00fc".repeat(n)) out.push("text of " + n);
+    ws.send(new Uint8Array(n).fill(255));
+    const back = new Uint8Array(await next());
+    if (back.length !== n || !back.every(b => b === 255)) out.push("bytes of " + n);
+  }
+  ws.send("bye");
+  out.push(await next());
+  return out.join(", ");]]
+
+describe("Chromium", function()
+  it("fetches: bodies both ways, pieces as they come, many at a time", function()
+    local r, go, broken = http.router(), neap.event(), nil
+    r:get("/", html)
+    r:post("/echo", function(req, res)
+      for piece in req:chunks() do res:write(piece) end
+    end)
+    r:post("/limited", function(req, res)
+      local _, _, code = req:body()
+      res:send(code == "EMSGSIZE" and 413 or 400)
+    end)
+    r:get("/slow", function(_, res)
+      res:write "first"
+      res:flush()
+      go:wait()
+      res:write "second"
+    end)
+    r:get("/endless", function(_, res)
+      repeat until not res:write(("x"):rep(65536))
+      broken = true
+    end)
+    r:get("/number/:n", function(req, res) res:send(200, req.params.n) end)
+    local url, log = serve(r, { max_body = 6 << 20 })
+    local page = chromium.start():open(url)
+    assert.equal("3000000 true", on(page, [[
+      const sent = new Uint8Array(3000000).map((_, i) => i * 7);
+      const got = new Uint8Array(await (await fetch("/echo", { method: "POST", body: sent }))
+        .arrayBuffer());
+      return got.length + " " + got.every((b, i) => b === sent[i]);]]))
+    assert.equal(413, on(page, [[
+      const r = await fetch("/limited", { method: "POST", body: new Uint8Array(8 << 20) });
+      return r.status;]]))
+    page:eval [[fetch("/slow").then(r => { window.reader = r.body.getReader(); })]]
+    page:wait "window.reader !== undefined"
+    local piece = "reader.read().then(r => r.done ? 'end' : new TextDecoder().decode(r.value))"
+    assert.equal("first", page:eval(piece))
+    go:set()
+    assert.equal("second", page:eval(piece))
+    assert.equal("end", page:eval(piece))
+    assert.equal(4950, on(page, [[
+      const all = await Promise.all([...Array(100).keys()].map(n => fetch("/number/" + n)));
+      const texts = await Promise.all(all.map(r => r.text()));
+      return texts.reduce((sum, text) => sum + Number(text), 0);]]))
+    assert.equal("AbortError", on(page, [[
+      const abort = new AbortController();
+      const r = await fetch("/endless", { signal: abort.signal });
+      await r.body.getReader().read();
+      abort.abort();
+      return fetch("/endless", { signal: abort.signal }).catch(e => e.name);]]))
+    assert.is_true(helper.wait_until(function() return broken end))
+    assert.same({}, log)
+  end)
+
+  it("hears events, and asks for those after the last when a stream has ended", function()
+    local asked = {}
+    local url, log = serve(function(req, res)
+      if req.path ~= "/events" then return html(req, res) end
+      local last = req.headers["last-event-id"]
+      asked[#asked + 1] = last or "none"
+      if #asked == 3 then return res:send(204) end -- which tells a browser to ask no more
+      local send = res:events()
+      for i = tonumber(last or 0) + 1, tonumber(last or 0) + 2 do
+        send("line " .. i .. "\nü", { id = i, event = i == 2 and "even" or nil, retry = 20 })
+      end
+    end)
+    local page = chromium.start():open(url)
+    assert.equal("message:line 1|ü;even:line 2|ü;message:line 3|ü;message:line 4|ü;closed",
+      on(page, [[
+        return new Promise(done => {
+          const out = [], source = new EventSource("/events");
+          const add = e => out.push(e.type + ":" + e.data.replaceAll("\n", "|"));
+          source.onmessage = add;
+          source.addEventListener("even", add);
+          source.onerror = () => {
+            if (source.readyState === EventSource.CLOSED) done(out.join(";") + ";closed");
+          };
+        });]]))
+    assert.same({ "none", "2", "4" }, asked)
+    assert.same({}, log)
+  end)
+
+  it("speaks WebSocket: text, bytes, subprotocols, closes", function()
+    local accept = echo { protocols = { "echo" }, max_message = 1 << 20 }
+    local url, log = serve(function(req, res)
+      return (req.path == "/ws" and accept or html)(req, res)
+    end)
+    local page = chromium.start():open(url)
+    assert.equal("echo, closed 4000 as you like true", on(page, talk))
+    assert.equal("closed 1009", on(page, [[
+      const ws = new WebSocket("/ws");
+      return new Promise(done => {
+        ws.onopen = () => ws.send("x".repeat((1 << 20) + 1));
+        ws.onclose = e => done("closed " + e.code);
+      });]]))
+    assert.equal("closed 4321", on(page, [[
+      const ws = new WebSocket("/ws");
+      return new Promise(done => {
+        ws.onopen = () => ws.close(4321, "enough");
+        ws.onclose = e => done("closed " + e.code);
+      });]]))
+    for _, line in ipairs(log) do assert.matches("more than 1048576 bytes", line) end
+  end)
+
+  it("does the same over TLS, with a certificate that it was told to believe", function()
+    local accept = echo { protocols = { "echo" }, max_message = 1 << 20 }
+    local url, log = serve(function(req, res)
+      if req.path == "/ws" then return accept(req, res) end
+      if req.path == "/" then return html(req, res) end
+      res:send(200, req.body and req:body() .. " " .. req.conn.tls.version)
+    end, certs.server(), "tls://127.0.0.1:0")
+    local pin = helper.run(("openssl x509 -in %s -pubkey -noout | openssl pkey -pubin -outform der"
+      .. " | openssl dgst -sha256 -binary | base64"):format(certs.path "server.pem"))
+    local flag = "--ignore-certificate-errors-spki-list=" .. pin:match "%S+"
+    local page = chromium.start(flag):open(url)
+    assert.equal("hello TLSv1.3", on(page, [[
+      return (await fetch("/echo", { method: "POST", body: "hello" })).text();]]))
+    assert.equal("echo, closed 4000 as you like true", on(page, talk))
+    assert.same({}, page:errors())
+    assert.same({}, log)
+  end)
+
+  it("refuses a certificate of an authority that nobody knows", function()
+    local url = serve(html, certs.server(), "tls://127.0.0.1:0")
+    local browser = chromium.start()
+    assert.error_matches(function() browser:open(url) end, "ERR_CERT_AUTHORITY_INVALID")
+  end)
+end)
