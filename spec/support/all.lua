@@ -12,6 +12,8 @@ local FILE_SECONDS = tonumber(os.getenv "SPEC_FILE_SECONDS") or 900
 
 -- These take longest, and begin first; then the largest files.
 local LONG = {
+  ["spec/starve_layers_spec.lua"] = true,
+  ["spec/starve_sockets_spec.lua"] = true,
   ["spec/starve_spec.lua"] = true,
   ["spec/stream_conformance_spec.lua"] = true,
   ["spec/embed_spec.lua"] = true,
