@@ -2,8 +2,8 @@
 -- to send and to expect: for each its number, what is sent, and what comes back of who echoes.
 --
 -- What is sent is a list of frames, { first byte, payload, bytes of it that never come }. Expected
--- are frames as frames.show prints them. Where the suite allows several outcomes, it is ours that stands here. Cases that differ only in
--- how their bytes are cut are one here: the spec cuts all.
+-- are frames as frames.show prints them. Where the suite allows several outcomes, it is ours that
+-- stands here. Cases that differ only in how their bytes are cut are one here: the spec cuts all.
 
 local MINUTES = os.getenv "NEAP_ACCEPTANCE" ~= nil
 
