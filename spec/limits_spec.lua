@@ -6,6 +6,7 @@
 local codec = require "neap.codec"
 local fs = require "neap.fs"
 local helper = require "spec.support.helper"
+local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
 local process = require "neap.process"
@@ -579,6 +580,149 @@ limits["a decompressed text"] = function()
     text, _, code = i:decompress(bytes)
     assert.equal(wanted, text and #text or code)
   end
+end
+
+-- ---- HTTP ----
+
+local function http_server(handler, opts)
+  opts = opts or {}
+  opts.log = function() end
+  local server = http.serve("127.0.0.1:0", opts, handler)
+  helper.after(function()
+    http.forget()
+    server:stop(0)
+  end)
+  return server, (server.address:gsub("^tcp", "http"))
+end
+
+-- The status of the answer to these bytes, and its body.
+local function http_status(server, ...)
+  local c <close> = assert(net.connect(server.address, { timeout = 20 * helper.slow }))
+  c:write(...)
+  c:shutdown()
+  local status, body = c:read("a"):match "^HTTP/1.1 (%d+).-\r\n\r\n(.*)$"
+  return tonumber(status), body
+end
+
+local function says_length(req, res)
+  local body, _, code = req:body()
+  res:send(200, tostring(body and #body or code))
+end
+
+limits["an HTTP request's head; its fields; a field's name"] = function()
+  local server = http_server(says_length)
+  local first, last = "GET / HTTP/1.1\r\nHost: a\r\n", "\r\n\r\n"
+  local rest = (16 << 10) - #first - #last - #"A: "
+  for n, wanted in pairs { [rest - 1] = 200, [rest] = 200, [rest + 1] = 431 } do
+    assert.equal(wanted, (http_status(server, first, "A: ", ("x"):rep(n), last)))
+  end
+  for n, wanted in pairs { [98] = 200, [99] = 200, [100] = 431 } do -- besides Host
+    assert.equal(wanted, (http_status(server, first, ("A: b\r\n"):rep(n), "\r\n")))
+  end
+  for n, wanted in pairs { [255] = 200, [256] = 200, [257] = 431 } do
+    assert.equal(wanted, (http_status(server, first, ("x"):rep(n), ": b", last)))
+  end
+  server = http_server(says_length, { max_head = #first + #last })
+  assert.equal(200, (http_status(server, first, "\r\n")))
+  assert.equal(431, (http_status(server, first, "A: bc", last)))
+end
+
+limits["an HTTP request's body; a reply's"] = function()
+  local server = http_server(says_length, { max_body = helper.hard and 3000 or nil })
+  local max = helper.hard and 3000 or 1 << 20
+  local post = "POST / HTTP/1.1\r\nHost: a\r\n"
+  for n, wanted in pairs { [max - 1] = max - 1, [max] = max, [max + 1] = "EMSGSIZE" } do
+    local _, body = http_status(server, post, "Content-Length: ", n, "\r\n\r\n", ("x"):rep(n))
+    assert.equal(tostring(wanted), body)
+    _, body = http_status(server, post, "Transfer-Encoding: chunked\r\n\r\n",
+      ("%x"):format(n), "\r\n", ("x"):rep(n), "\r\n0\r\n\r\n")
+    assert.equal(tostring(wanted), body)
+  end
+  local _, url = http_server(function(_, res) res:send(200, "12345") end)
+  for n, wanted in pairs { [4] = "EMSGSIZE", [5] = "12345", [6] = "12345" } do
+    local body, _, code = assert(http.get(url, { max_body = n })):body()
+    assert.equal(wanted, body or code)
+  end
+  local big = (64 << 20) + 1
+  server = net.serve("127.0.0.1:0", { log = function() end }, function(c)
+    c:read_until "\r\n\r\n"
+    c:write("HTTP/1.1 200 OK\r\nContent-Length: ", big, "\r\n\r\n")
+  end)
+  helper.after(function() server:stop(0) end)
+  url = server.address:gsub("^tcp", "http")
+  for n, wanted in pairs { [big] = "EMSGSIZE", [big - 1] = "EPIPE" } do -- the latter is read
+    big = n
+    assert.equal(wanted, select(3, assert(http.get(url)):body()))
+  end
+end
+
+limits["an HTTP chunk's size line; a body's trailer fields"] = function()
+  local server = http_server(says_length)
+  local post = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+  for n, wanted in pairs { [255] = "1", [256] = "1", [257] = "EMSGSIZE" } do
+    local _, body = http_status(server, post, "1;", ("x"):rep(n - 2), "\r\nx\r\n0\r\n\r\n")
+    assert.equal(wanted, body)
+  end
+  for n, wanted in pairs { [8191] = "0", [8192] = "0", [8193] = "EMSGSIZE" } do
+    local line = "A: " .. ("x"):rep(n // 2 - 3)
+    local other = "B: " .. ("x"):rep(n - #line - 3)
+    local _, body = http_status(server, post, "0\r\n", line, "\r\n", other, "\r\n\r\n")
+    assert.equal(wanted, body)
+  end
+end
+
+limits["an HTTP reply's head; answers before it; redirects"] = function()
+  local bytes
+  local server = net.serve("127.0.0.1:0", { log = function() end }, function(c)
+    c:read_until "\r\n\r\n"
+    c:write(bytes)
+  end)
+  helper.after(function() server:stop(0) end)
+  local url = server.address:gsub("^tcp", "http")
+  local function outcome_of(text)
+    bytes = text
+    local r <close>, _, code = http.get(url)
+    return r and r.status or code
+  end
+  local first, last = "HTTP/1.1 204 x\r\nA: ", "\r\nConnection: close\r\n\r\n"
+  local rest = (64 << 10) - #first - #last
+  for n, wanted in pairs { [rest - 1] = 204, [rest] = 204, [rest + 1] = "EMSGSIZE" } do
+    assert.equal(wanted, outcome_of(first .. ("x"):rep(n) .. last))
+  end
+  for n, wanted in pairs { [8] = 204, [9] = 204, [10] = "EBADMSG" } do
+    assert.equal(wanted, outcome_of(("HTTP/1.1 103 x\r\n\r\n"):rep(n) .. first .. last))
+  end
+  local hops
+  local _, hopping = http_server(function(_, res)
+    hops = hops - 1
+    if hops >= 0 then return res:redirect "/" end
+    res:send(200, "x")
+  end)
+  local function hop(n, opts)
+    hops = n
+    local r <close>, _, code = http.get(hopping, opts)
+    return r and r.status or code
+  end
+  for n, wanted in pairs { [9] = 200, [10] = 200, [11] = "ELOOP" } do
+    assert.equal(wanted, hop(n))
+  end
+  for n, wanted in pairs { [1] = 200, [2] = 200, [3] = "ELOOP" } do
+    assert.equal(wanted, hop(n, { redirects = 2 }))
+  end
+end
+
+limits["connections that HTTP's client keeps"] = function()
+  local server, url = http_server(function(_, res) res:send(200, "x") end)
+  local replies = {}
+  for i = 1, 6 do replies[i] = assert(http.get(url)) end -- at once, each on its own
+  assert.equal(6, server.connections)
+  for i, left in ipairs { 6, 6, 6, 6, 5, 4 } do -- the last two push one out each
+    replies[i]:body()
+    assert(helper.wait_until(function() return server.connections == left end), i)
+  end
+  neap.sleep(0.02)
+  assert.equal(4, server.connections)
+  -- 64 in all: spec/http_client_spec.lua
 end
 
 -- The first column of the manual's table.

@@ -2,8 +2,8 @@
  * until its FIN.
  *
  * A bare close(2) with unread bytes sends RST, which destroys the answer on its way. A lingerer is
- * the stream itself without an owner; it ends 2 s after the peer's last byte and 10 s in all,
- * without a cap on bytes. */
+ * the stream itself without an owner; it ends 2 s after the last byte either way and 10 s in all,
+ * without a cap on bytes. What it could not give to the kernel until then is lost, by a reset. */
 #include <stdlib.h>
 
 #include "core/stream_impl.h"
@@ -35,10 +35,15 @@ static void leave(np_stream *s, bool abort) {
   np_stream_free(s, abort);
 }
 
-static void on_timer(np_timer *t) { leave(np_container(t, np_stream, timer), true); }
-
 static bool sent(const np_stream *s) {
   return np_stream_unsent(s) == 0 && (!s->fin || s->fin_sent);
+}
+
+/* What the kernel has, a slow reader still gets from it after close(2), which is no reset once the
+ * peer's bytes have been read. */
+static void on_timer(np_timer *t) {
+  np_stream *s = np_container(t, np_stream, timer);
+  leave(s, !sent(s));
 }
 
 /* Nothing is left to wait for: the peer's end was seen, or it does not matter. */

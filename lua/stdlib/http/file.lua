@@ -69,6 +69,20 @@ local function without_file(res, status, size)
   return res:send(status, "")
 end
 
+-- In slices, each of which has its own time.
+local function send_part(res, file, first, length)
+  local slice, last = response.SLICE, first + length
+  for at = first, last - 1, slice do
+    local n, message, code, sent = res.conn:send_file(file, at, math.min(slice, last - at))
+    res.size = res.size + (n or sent or 0)
+    if not n then
+      if code == "ETIMEDOUT" then res.broken = code end
+      return nil, message, code
+    end
+  end
+  return true
+end
+
 local file_options = { root = true, type = true, types = true, cache = true }
 
 local function check(path, opts)
@@ -111,10 +125,8 @@ function response:file(path, opts)
   self.status, self.content_length = status, length or entity.size
   local ok, message
   ok, message, code = self:write ""
-  if ok and not self.mute and self.content_length > 0 then
-    local sent
-    ok, message, code, sent = self.conn:send_file(file, first or 0, self.content_length)
-    self.size = ok or sent
+  if ok and not self.mute then
+    ok, message, code = send_part(self, file, first or 0, self.content_length)
   end
   if not ok then return nil, message, code end
   return self

@@ -9,9 +9,17 @@ local status_text = require "neap.http.status"
 ---@field status integer of a response that is written piece by piece; 200
 ---@field headers table<string, string|string[]> what is sent besides; names as they are to appear
 ---@field sent boolean the head has gone out
-local response = {}
+local response = { status = 200 }
 response.__index = response
 response.__name = "neap.http.response"
+
+-- What is left of a request's body is dropped up to this; past it the connection ends.
+local DROP_MAX = 65536
+response.DROP_MAX = DROP_MAX
+-- Bytes in one write: each has the connection's timeout for itself, so that a client has so long
+-- for so much, however large the whole is.
+local SLICE = 1 << 17
+response.SLICE = SLICE
 
 local time, date = os.time, os.date
 
@@ -75,24 +83,67 @@ end
 
 function response.new(conn, req, keep_alive)
   return setmetatable({
-    conn = conn, req = req, keep_alive = keep_alive, sent = false, status = 200,
+    conn = conn, req = req, keep_alive = keep_alive, sent = false,
   }, response)
 end
 
 -- A body is not sent with these, whatever was asked for (RFC 9112 6.3).
 local function bodyless(status) return status == 204 or status == 304 end
 
+-- Whether what is left of the request's body is too much to be dropped, unless the handler goes on
+-- reading: then the client had better know (RFC 9112 9.6).
+local function body_in_the_way(req)
+  local input = rawget(req, "input")
+  if input then
+    return input.failed ~= nil or math.type(input.left) == "integer" and input.left > DROP_MAX
+  end
+  return req.expects or req.length and req.length > DROP_MAX
+end
+
+-- Those of res.headers that the call does not give itself.
+local function others(extra, headers)
+  local given, rest = {}, {}
+  for name in pairs(headers) do given[tostring(name):lower()] = true end
+  for name, value in pairs(extra) do
+    if type(name) ~= "string" or not given[name:lower()] then rest[name] = value end
+  end
+  return rest
+end
+
 local function head(self, status, headers, framed, level)
-  local out = { status_line(status), date_line(), framed }
+  local out, req = { status_line(status), date_line(), framed }, self.req
+  local extra = rawget(self, "extra")
+  if extra and headers then extra = others(extra, headers) end
+  if (req.length or req.chunked) and body_in_the_way(req) then self.keep_alive = false end
   if not self.keep_alive then out[#out + 1] = "\r\nConnection: close"
   elseif self.req.version == 10 then out[#out + 1] = "\r\nConnection: keep-alive" end
-  if rawget(self, "extra") then add_fields(out, self.extra, level + 1) end
+  if extra then add_fields(out, extra, level + 1) end
   if headers then add_fields(out, headers, level + 1) end
   out[#out + 1] = "\r\n\r\n"
   return table.concat(out)
 end
 
---- Sends a whole response.
+local function put_long(conn, first, piece, last)
+  local ok, message, code = conn:write(first)
+  for at = 1, #piece, SLICE do
+    if ok then ok, message, code = conn:write(piece:sub(at, at + SLICE - 1)) end
+  end
+  if ok then ok, message, code = conn:write(last) end
+  return ok, message, code
+end
+
+-- Writes the pieces; a failure leaves nothing to go on with.
+local function put(self, first, piece, last)
+  local ok, message, code
+  if #piece > SLICE then ok, message, code = put_long(self.conn, first, piece, last or "")
+  elseif last then ok, message, code = self.conn:write(first, piece, last)
+  else ok, message, code = self.conn:write(first, piece) end
+  if ok then return self end
+  self.broken = code
+  return nil, message, code
+end
+
+--- Sends a whole response. `headers` come before those of res.headers.
 ---@param status integer
 ---@param text? string the body; none
 ---@param headers? table<string, string|string[]>
@@ -113,9 +164,8 @@ function response:send(status, text, headers)
   self.req.answered = true
   if empty or self.req.method == "HEAD" then text = "" end
   self.size = #text
-  local ok, message, code = self.conn:write(first, text)
-  if not ok then return nil, message, code end
-  return self
+  local ok, message, code = put(self, first, text)
+  return ok, message, code
 end
 
 local function begin(self)
@@ -155,14 +205,13 @@ function response:write(...)
   self.size = self.size + #piece
   if self.mute or piece == "" then
     if first == "" then return self end
-    ok, message, code = self.conn:write(first)
+    ok, message, code = put(self, first, "")
   elseif self.chunked then
-    ok, message, code = self.conn:write(("%s%x\r\n"):format(first, #piece), piece, "\r\n")
+    ok, message, code = put(self, ("%s%x\r\n"):format(first, #piece), piece, "\r\n")
   else
-    ok, message, code = self.conn:write(first, piece)
+    ok, message, code = put(self, first, piece)
   end
-  if not ok then return nil, message, code end
-  return self
+  return ok, message, code
 end
 
 --- Sends what was written to the client now, instead of when this task waits.
@@ -182,7 +231,7 @@ function response:finish(trailers)
   local length = rawget(self, "content_length")
   if length and not self.mute and self.size ~= length then
     self.keep_alive = false -- the client waits for the rest: it must see that none comes
-    self.broken = true
+    self.broken = self.broken or true
   end
   if not self.chunked or self.mute then
     if first ~= "" then self.conn:write(first) end

@@ -17,15 +17,12 @@ local status_text = require "neap.http.status"
 -- body_rate: a client that sends a byte now and then gets no more than this; 30
 ---@field body_rate? number bytes a second; 500
 ---@field idle_timeout? number seconds between two requests; 60
----@field write_timeout? number seconds that a client may take for what is written; 60
+---@field write_timeout? number seconds that a client may take for each 256 KiB of an answer; 60
 ---@field access_log? fun(line: string) called after each request, with a line in common log format
 local defaults = {
   max_head = 16384, max_body = 1 << 20, head_timeout = 10, body_timeout = 30, body_rate = 500,
   idle_timeout = 60, write_timeout = 60,
 }
-
--- What a handler left of a body is read to here, so that the connection can go on.
-local DROP_MAX = 65536
 
 local server = {}
 
@@ -38,59 +35,96 @@ local function refuse(conn, status, why)
     #text, text))
 end
 
-local refusals = {
+local head_refusals = {
   EMSGSIZE = { 431, "the head is too long" },
   EBADMSG = { 400, "a line that does not end in CRLF" },
   ETIMEDOUT = { 408, "the head took too long" },
 }
 
--- The next head, or nothing: the connection is over, told to the client and the log if need be.
+-- What is wrong with a body, for a handler that leaves the answer to us.
+local body_refusals = { EMSGSIZE = 413, EBADMSG = 400, EPIPE = 400, ETIMEDOUT = 408 }
+
+local function failure_of(req)
+  local input = rawget(req, "input")
+  return input and input.failed
+end
+
+-- The next head; or nothing: the connection is over, and why if somebody should know, after which
+-- answer.
 local function next_head(conn, limits)
-  local idle = 0
+  local idle, stalled = 0, 0
   while true do
     local head, _, code = conn:read(limits.head, limits.head_timeouts)
     if head then return head end
     if code == nil or code == "ECONNRESET" or code == "EPIPE" then return nil end
     local partial = conn.unread_bytes > 0
-    if code == "ETIMEDOUT" and not partial then
+    if code == "ETIMEDOUT" and not partial and conn.unsent_bytes > 0 then
+      stalled = stalled + limits.head_timeout -- it has not got its last answer yet
+      if stalled >= limits.write_timeout then return nil, "the answer is not taken" end
+    elseif code == "ETIMEDOUT" and not partial then
       idle = idle + limits.head_timeout
       if idle >= limits.idle_timeout then return nil end
     elseif code == "ETIMEDOUT" and idle >= 0 then
       idle = -1 -- its first byte may have come late: once more
     else
-      local refusal = refusals[code]
-      if refusal then refuse(conn, refusal[1], refusal[2]) end
-      return nil, refusal and refusal[2] or code
+      local refusal = head_refusals[code]
+      if not refusal then return nil, code end
+      refuse(conn, refusal[1], refusal[2])
+      return nil, refusal[2], refusal[1]
     end
   end
 end
 
-local function log_line(limits, conn, head, res)
+-- head: nil of a request that could not be read; code: what it was answered with.
+local function log_access(limits, conn, head, code, size)
   local peer = (conn.peer or "-"):gsub("^%l+://", ""):gsub(":%d+$", "")
-  local target = head.target:gsub('["\\]', { ['"'] = "%22", ["\\"] = "%5C" })
-  limits.access_log(('%s - - [%s] "%s %s HTTP/1.%d" %d %s'):format(peer,
-    os.date "!%d/%b/%Y:%H:%M:%S +0000", head.method, target, head.version - 10, res.code or 0,
-    res.size or "-"))
+  local line = "-"
+  if head then
+    local target = head.target:gsub('["\\]', { ['"'] = "%22", ["\\"] = "%5C" })
+    line = ("%s %s HTTP/1.%d"):format(head.method, target, head.version - 10)
+  end
+  limits.access_log(('%s - - [%s] "%s" %d %s'):format(peer, os.date "!%d/%b/%Y:%H:%M:%S +0000",
+    line, code, size or "-"))
+end
+
+local function log(limits, conn, why)
+  limits.log(("neap: %s: http: %s"):format(conn.peer or "a client", why))
+end
+
+-- A handler that has sent nothing: the status it has set is its answer; else what was wrong with
+-- the body; else there is nothing here.
+local function answer_for(req, res)
+  local failed = failure_of(req)
+  local status = failed and body_refusals[failed.code] or 404
+  if rawget(res, "status") then return res:send(res.status) end
+  local text = ("%d %s\n"):format(status, status_text[status])
+  res:send(status, text, { ["Content-Type"] = "text/plain" })
+end
+
+-- The body's failure is told here, whatever the handler made of it.
+local function tell(limits, conn, req, res)
+  if limits.access_log then log_access(limits, conn, req, res.code or 0, res.size) end
+  local failed = failure_of(req)
+  if failed then log(limits, conn, failed.message) end
+  if res.broken == "ETIMEDOUT" then log(limits, conn, "the answer is not taken") end
 end
 
 -- True if the connection goes on.
-local function finish(conn, head, res, limits)
-  if not res.sent then
-    res:send(404, "404 Not Found\n", { ["Content-Type"] = "text/plain" })
-  elseif not res.done then
-    res:finish()
-  end
-  if limits.access_log then log_line(limits, conn, head, res) end
+local function finish(conn, req, res, limits)
+  if not res.sent then answer_for(req, res)
+  elseif not res.done then res:finish() end
+  local has_body = req.chunked or req.length
+  if has_body or res.broken or limits.access_log then tell(limits, conn, req, res) end
   if res.broken then
     conn:abort()
     return false
   end
   if not res.keep_alive then return false end
-  if not (head.chunked or head.length) then return true end
-  return request.body_of(head):drop(DROP_MAX)
+  return not has_body or request.body_of(req):drop(response.DROP_MAX)
 end
 
--- An error in the handler: the client gets a 500 if nothing was sent, else a broken connection.
+-- An error in the handler: the client gets a 500 if nothing was sent (of the body's failure: what
+-- that is), else a broken connection.
 local guard = {
   __close = function(self, err)
     local res = self.res
@@ -98,41 +132,46 @@ local guard = {
     local farewell = rawget(res.req, "farewell") -- of what an upgrade made of the connection
     if farewell then farewell(err) end
     if err == nil or res.done then return end
-    if res.sent then
-      self.conn:abort()
-    else
-      res.keep_alive = false
-      res.extra = nil -- meant for another answer, or what the error was about
-      res:send(500, "500 Internal Server Error\n", { ["Content-Type"] = "text/plain" })
+    if res.sent then return self.conn:abort() end
+    local failed = failure_of(res.req)
+    local of_body = failed and (err == failed or err == failed.message)
+    local status = of_body and body_refusals[failed.code] or 500
+    res.keep_alive = false
+    res.extra = nil -- meant for another answer, or what the error was about
+    res:send(status, ("%d %s\n"):format(status, status_text[status]),
+      { ["Content-Type"] = "text/plain" })
+    if self.limits.access_log then
+      log_access(self.limits, self.conn, res.req, status, res.size)
     end
   end,
 }
 
-local function refused(conn, head, log)
-  refuse(conn, head.refusal, head.why)
-  log(("neap: %s: http: %s"):format(conn.peer or "a client", head.why))
+local function refused(conn, limits, status, why)
+  if status and limits.access_log then log_access(limits, conn, nil, status) end
+  if why then log(limits, conn, why) end
 end
 
 local function connection(handler, limits, conn)
   local new, meta = response.new, request.meta
-  local state <close> = setmetatable({ conn = conn }, guard)
+  local state <close> = setmetatable({ conn = conn, limits = limits }, guard)
   conn.timeout = limits.write_timeout
   while true do
-    local head, why = next_head(conn, limits)
-    if not head then
-      if why then limits.log(("neap: %s: http: %s"):format(conn.peer or "a client", why)) end
-      return
+    local head, why, status = next_head(conn, limits)
+    if not head then return refused(conn, limits, status, why) end
+    if head.refusal then
+      refuse(conn, head.refusal, head.why)
+      return refused(conn, limits, head.refusal, head.why)
     end
-    if head.refusal then return refused(conn, head, limits.log) end
     head.query_string, head.query, head.conn, head.limits = head.query, nil, conn, limits
     local req = setmetatable(head, meta)
     local res = new(conn, req, head.keep_alive)
     state.res = res
     handler(req, res)
     if head.taken then return end
-    if not finish(conn, head, res, limits) then return end
+    if not finish(conn, req, res, limits) then break end
     state.res = nil
   end
+  conn:flush() -- at the client's pace; a close gives it 10 s
 end
 
 local function check_limit(opts, name)
