@@ -234,8 +234,8 @@ describe("an HTTP client", function()
         fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
         server { listen unix:%s/front; root %s; } }]]):gsub("%%s", dir))
     helper.start(("exec nginx -p %s -c %s/nginx.conf"):format(dir, dir))
-    assert(helper.wait_until(function() return os.execute(("test -S %s/front"):format(dir)) end))
     local via = { via = ("unix:%s/front"):format(dir) }
+    helper.answers(via.via)
     assert.equal(100000, #assert(http.get("http://x/file", via)):body())
     assert.equal(404, (function()
       local r <close> = assert(http.get("http://x/none", via))

@@ -73,6 +73,14 @@ function helper.wait_until(f, seconds)
   end
 end
 
+--- Waits until somebody listens there: a path alone may be bound and not yet listening.
+function helper.answers(address)
+  assert(helper.wait_until(function()
+    local c = require("neap.net").connect(address)
+    return c and c:abort()
+  end), "nobody listens on " .. address)
+end
+
 local process = {}
 process.__index = process
 

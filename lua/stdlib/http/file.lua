@@ -7,6 +7,7 @@ local condition = require "neap.http.condition"
 local content_type = require "neap.http.types"
 local date = require "neap.http.date"
 local fs = require "neap.fs"
+local limits = require "neap.http.limits"
 local request = require "neap.http.request"
 local response = require "neap.http.response"
 
@@ -71,7 +72,7 @@ end
 
 -- In slices, each of which has its own time.
 local function send_part(res, file, first, length)
-  local slice, last = response.SLICE, first + length
+  local slice, last = limits.slice, first + length
   for at = first, last - 1, slice do
     local n, message, code, sent = res.conn:send_file(file, at, math.min(slice, last - at))
     res.size = res.size + (n or sent or 0)

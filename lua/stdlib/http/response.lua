@@ -3,23 +3,18 @@
 -- The one idea: the head goes out with the first piece, in the same write; after that only the body
 -- can be told to end. Names and values are checked, so nobody's input becomes a header of its own.
 
+local limits = require "neap.http.limits"
 local status_text = require "neap.http.status"
+
+local DROP_MAX, SLICE = limits.drop_max, limits.slice
 
 ---@class neap.http.response
 ---@field status integer of a response that is written piece by piece; 200
 ---@field headers table<string, string|string[]> what is sent besides; names as they are to appear
 ---@field sent boolean the head has gone out
-local response = { status = 200 }
+local response = {}
 response.__index = response
 response.__name = "neap.http.response"
-
--- What is left of a request's body is dropped up to this; past it the connection ends.
-local DROP_MAX = 65536
-response.DROP_MAX = DROP_MAX
--- Bytes in one write: each has the connection's timeout for itself, so that a client has so long
--- for so much, however large the whole is.
-local SLICE = 1 << 17
-response.SLICE = SLICE
 
 local time, date = os.time, os.date
 
@@ -282,10 +277,12 @@ function response:events()
   end
 end
 
--- `headers` is made when it is first asked for: most responses have their fields with send.
+-- `headers` is made when it is first asked for: most responses have their fields with send. Only a
+-- status that was set is there.
 response.__index = function(self, key)
   local method = response[key]
   if method ~= nil then return method end
+  if key == "status" then return 200 end
   if key ~= "headers" then return nil end
   local extra = rawget(self, "extra") or {}
   self.extra = extra

@@ -7,7 +7,10 @@
 local codec = require "neap.codec.core"
 local request = require "neap.http.request"
 local response = require "neap.http.response"
+local shared = require "neap.http.limits"
 local status_text = require "neap.http.status"
+
+local DROP_MAX = shared.drop_max
 
 ---@class neap.http.serve_options
 ---@field max_head? integer bytes of a request's head; 16384
@@ -120,7 +123,7 @@ local function finish(conn, req, res, limits)
     return false
   end
   if not res.keep_alive then return false end
-  return not has_body or request.body_of(req):drop(response.DROP_MAX)
+  return not has_body or request.body_of(req):drop(DROP_MAX)
 end
 
 -- An error in the handler: the client gets a 500 if nothing was sent (of the body's failure: what
