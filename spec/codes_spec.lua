@@ -984,6 +984,10 @@ causes["stream:send_file"] = {
   end,
 }
 
+causes["cookies:set"] = {
+  EINVAL = function() return http.cookies():set("http://a.org/", "c=1; Domain=b.org") end,
+}
+
 local compressed = zlib.compress "some text"
 
 local function inflater(bytes, max)

@@ -158,6 +158,8 @@ local internal = {
   ["neap.tls.connect"] = "net.connect's own",
   ["neap.tls.listen"] = "net.listen's own",
   ["neap.tls.serving"] = "net.serve's own",
+  ["cookies:take"] = "the client's own",
+  ["cookies:give"] = "the client's own",
   ["response:new"] = "http.serve's own",
   ["response:date_line"] = "http.serve's own",
 }
@@ -210,6 +212,7 @@ local function public()
   add(require("neap.http.request").meta)
   add(require "neap.http.response")
   add(require("neap.http.client").reply)
+  add(require("neap.http.cookies").meta)
   add(require("neap.http.router").meta)
   add(require("neap.websocket.connection").meta)
   add(getmetatable(assert(require("neap.tls").context())))

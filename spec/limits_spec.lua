@@ -567,6 +567,22 @@ limits["pipes of the kernel that `net.pipe` uses at a time"] = function()
   end
 end
 
+limits["cookies of a domain, and in all; a name and its value"] = function()
+  local jar = require("neap.http").cookies()
+  for n, wanted in ipairs { 49, 50, 50 } do
+    for i = 1, 48 + n do assert(jar:set("http://a.org/", ("c%d=1"):format(i))) end
+    assert.equal(wanted, #jar:all())
+    jar:clear()
+  end
+  for i = 1, 3001 do
+    assert(jar:set(("http://h%d.org/"):format(i // 50), ("c%d=1"):format(i)))
+    assert.equal(math.min(i, 3000), jar.count)
+  end
+  assert(jar:set("http://a.org/", "x=" .. ("y"):rep(4094)))
+  assert(jar:set("http://a.org/", "x=" .. ("y"):rep(4095)))
+  assert.is_nil((jar:set("http://a.org/", "x=" .. ("y"):rep(4096))))
+end
+
 limits["a decompressed text"] = function()
   local zlib = require "neap.zlib"
   local default <const> = 64 << 20

@@ -5,6 +5,7 @@
 -- be repeated, on a kept connection that the server closed without a byte of an answer.
 
 local bodies = require "neap.http.body"
+local cookies = require "neap.http.cookies"
 local decompress = require "neap.http.decompress"
 local exchange = require "neap.http.exchange"
 local net = require "neap.net"
@@ -132,6 +133,8 @@ local function head_of(url, call, asked)
   local ours = not own["accept-encoding"] and not own.range and call.method ~= "HEAD"
   call.decodes = call.decompress or call.decompress == nil and ours
   if call.decodes and ours then out[#out + 1] = "Accept-Encoding: gzip, deflate" end
+  local kept = call.cookies and not own.cookie and call.cookies:give(url)
+  if kept then out[#out + 1] = "Cookie: " .. kept end
   if asked and asked.authorization and not own["proxy-authorization"] then
     out[#out + 1] = "Proxy-Authorization: " .. asked.authorization
   end
@@ -254,6 +257,7 @@ local function try(url, call, through, key)
     return nil, ("%s %s: %s"):format(call.method, url.text, message), code,
       again and may_repeat(call, conn, code)
   end
+  if call.cookies then call.cookies:take(url, head.headers["set-cookie"]) end
   if head.status == 417 and call.expects then -- RFC 9110 10.1.1
     call.expects = nil
     return nil, "", "", true
@@ -311,6 +315,7 @@ local known = {
   method = "string", headers = "table", body = true, timeout = "number", stall_timeout = "number",
   max_body = "number", redirects = "number", tls = "table", via = "string", proxy = "string",
   expect = "boolean", decompress = "boolean",
+  cookies = "table",
 }
 
 local function check(url, opts, name)
@@ -330,6 +335,9 @@ local function check(url, opts, name)
   if opts.method ~= nil and not opts.method:find(TOKEN) then
     bad(2, name, "option 'method': a method's name expected")
   end
+  if opts.cookies and getmetatable(opts.cookies) ~= cookies.meta then
+    bad(2, name, "option 'cookies': a jar of http.cookies expected")
+  end
   if opts.via and opts.proxy then bad(2, name, "'via' and 'proxy' exclude each other") end
 end
 
@@ -346,6 +354,8 @@ end
 ---@field via? neap.address connects there instead of to the URL's host: "unix:/run/x.sock"
 ---@field proxy? string|false "http://user:password@host:port" (https:// for TLS to the proxy);
 -- "environment": what http_proxy, https_proxy, all_proxy and no_proxy say; none
+---@field cookies? neap.http.cookies what the server has set goes along, what it sets is kept, also
+-- on the way of redirects. A header Cookie among `headers` goes instead
 ---@field decompress? boolean asks for gzip and deflate, and takes them off the reply's body; true,
 -- but without Accept-Encoding or Range among the headers. A coding that is none of these stays
 ---@field expect? boolean sends `Expect: 100-continue` and the body once the server wants it, or

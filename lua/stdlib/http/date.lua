@@ -34,9 +34,8 @@ local function split(text)
   return d, m, tonumber(y), time
 end
 
--- Seconds since 1970; nil: no such date.
-function date.parse(text)
-  local day, name, year, time = split(text)
+-- Seconds since 1970; nil: no such instant. Month by name, time as "hh:mm:ss".
+local function instant(day, name, year, time)
   local month = MONTHS[name]
   if not month then return nil end
   day = tonumber(day)
@@ -45,6 +44,28 @@ function date.parse(text)
   if not day or day < 1 or day > DAYS[month] then return nil end
   if hour > 23 or min > 59 or sec > 60 then return nil end
   return days(year, month, day) * 86400 + hour * 3600 + min * 60 + sec
+end
+
+-- Seconds since 1970; nil: no such date.
+function date.parse(text) return instant(split(text)) end
+
+-- The same of a cookie's date, which may be of any form in which a day, the name of a month, a year
+-- and a time are found (RFC 6265 5.1.1): the first of each counts.
+function date.parse_loose(text)
+  local day, name, year, time
+  for token in text:gmatch "[^\t -/;-@[-`{-~]+" do
+    local clock = token:match "^(%d%d?:%d%d?:%d%d?)%f[%D]"
+    local one = token:match "^(%d%d?)%f[%D]"
+    local month = token:sub(1, 1):upper() .. token:sub(2, 3):lower()
+    if not time and clock then time = clock
+    elseif not day and one then day = one
+    elseif not name and MONTHS[month] then name = month
+    elseif not year then year = tonumber(token:match "^(%d%d%d?%d?)%f[%D]") end
+  end
+  if not (day and name and year and time) then return nil end
+  if year < 100 then year = year + (year < 70 and 2000 or 1900) end
+  if year < 1601 then return nil end
+  return instant(day, name, year, time)
 end
 
 return date

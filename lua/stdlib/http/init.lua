@@ -1,6 +1,7 @@
 -- neap.http: HTTP/1.1 (RFC 9110, RFC 9112), server and client, over any stream.
 
 local client = require "neap.http.client"
+local cookies = require "neap.http.cookies"
 local face = require "neap.face"
 local files = require "neap.http.file"
 local net = require "neap.net"
@@ -114,6 +115,12 @@ http.basic = face(function(user, password)
   end
   return (proxy.basic(user, password))
 end)
+
+--- A cookie jar (RFC 6265) for the option `cookies` of requests. It lives in memory; at most 50
+-- cookies of a domain and 3000 in all, 4096 bytes each, those that were longest not used go first.
+---@param opts? neap.http.cookies_options
+---@return neap.http.cookies
+http.cookies = face(function(opts) return (cookies.new(opts)) end)
 
 --- Closes the connections that are kept for further requests.
 http.forget = client.forget
