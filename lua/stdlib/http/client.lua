@@ -9,6 +9,7 @@ local cookies = require "neap.http.cookies"
 local decompress = require "neap.http.decompress"
 local exchange = require "neap.http.exchange"
 local net = require "neap.net"
+local outgoing = require "neap.http.outgoing"
 local pool = require "neap.http.pool"
 local proxies = require "neap.http.proxy"
 local tasks = require "neap.task.core"
@@ -24,9 +25,6 @@ local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
 -- What may be done twice (RFC 9110 9.2.2).
 local idempotent = {
   GET = true, HEAD = true, OPTIONS = true, TRACE = true, PUT = true, DELETE = true,
-}
-local framing = {
-  ["content-length"] = true, ["transfer-encoding"] = true, host = true, expect = true,
 }
 
 local function bad(n, name, text)
@@ -100,50 +98,6 @@ function reply:take()
   if not conn then error("the reply has let go of its connection", 2) end
   self.conn = nil
   return conn
-end
-
-local function add_fields(out, headers)
-  local own = {}
-  for name, value in pairs(headers or {}) do
-    if type(name) ~= "string" or not name:find(TOKEN) then
-      bad(2, "request", ("bad header name %q"):format(tostring(name)))
-    end
-    local low = name:lower()
-    if framing[low] then bad(2, "request", ("header %s is set by what is sent"):format(name)) end
-    own[low] = true
-    for _, one in ipairs(type(value) == "table" and value or { value }) do
-      one = tostring(one)
-      if one:find "[%z\1-\8\10-\31\127]" then
-        bad(2, "request", ("header %s: a character that no value may have"):format(name))
-      end
-      out[#out + 1] = name .. ": " .. one
-    end
-  end
-  return own
-end
-
--- asked: the proxy that is asked for the whole URL (RFC 9112 3.2.2).
-local function head_of(url, call, asked)
-  local target = asked and "http://" .. url.authority .. url.target or url.target
-  local out = { ("%s %s HTTP/1.1"):format(call.method, target), "Host: " .. url.authority }
-  local own = add_fields(out, call.headers)
-  if not own["user-agent"] then out[#out + 1] = "User-Agent: neap" end
-  if not own.accept then out[#out + 1] = "Accept: */*" end
-  -- Of a part of what is compressed nothing can be read; whoever asks himself, reads himself.
-  local ours = not own["accept-encoding"] and not own.range and call.method ~= "HEAD"
-  call.decodes = call.decompress or call.decompress == nil and ours
-  if call.decodes and ours then out[#out + 1] = "Accept-Encoding: gzip, deflate" end
-  local kept = call.cookies and not own.cookie and call.cookies:give(url)
-  if kept then out[#out + 1] = "Cookie: " .. kept end
-  if asked and asked.authorization and not own["proxy-authorization"] then
-    out[#out + 1] = "Proxy-Authorization: " .. asked.authorization
-  end
-  local body = call.body
-  if type(body) == "string" then out[#out + 1] = "Content-Length: " .. #body
-  elseif body then out[#out + 1] = "Transfer-Encoding: chunked" end
-  if call.expects then out[#out + 1] = "Expect: 100-continue" end
-  out[#out + 1] = "\r\n"
-  return table.concat(out, "\r\n")
 end
 
 local function body_length(head, method)
@@ -252,7 +206,7 @@ local function try(url, call, through, key)
   end
   conn.timeout, call.answered = call.left(), nil
   head, message, code =
-    exchange.run(conn, call, head_of(url, call, through and through.asked and through))
+    exchange.run(conn, call, outgoing(url, call, through and through.asked and through))
   if not head then
     return nil, ("%s %s: %s"):format(call.method, url.text, message), code,
       again and may_repeat(call, conn, code)
