@@ -204,7 +204,7 @@ static int end_stream(lua_State *L, stream *u, bool abort) {
   np_stream *s = u->s;
   if (!s) return lua_pushboolean(L, 1), 1;
   char name[2 * NP_ADDR_MAX + 8] = "";
-  if (!abort) np_stream_flush(s); /* shows a failure while the ends still have names */
+  if (!abort) np_stream_end(s); /* shows a failure while the ends still have names */
   if (np_stream_error(s)) np_stream_describe(u, name, sizeof name);
   if (u->holder) u->holder->closed(u->holder);
   u->s = NULL;

@@ -21,6 +21,13 @@ enum { WRITE_CAP = 1, FDS_PENDING_MAX = NP_FDS_MAX };
 enum { WRITE_CAP = INT_MAX, FDS_PENDING_MAX = NP_FDS_MAX };
 #endif
 
+/* With the last bytes: they go in one segment with the FIN, which shutdown sends right after. */
+#ifdef MSG_MORE
+enum { FIN_FOLLOWS = MSG_MORE };
+#else
+enum { FIN_FOLLOWS = 0 };
+#endif
+
 /* Bulk over TCP costs 15 % more CPU time per byte in reads of 256 KiB than of 64; over AF_UNIX 30 %
  * less. */
 enum { TCP_AT_ONCE = 64 << 10 };
@@ -135,7 +142,7 @@ static ssize_t fd_read(np_transport *t, void *buf, size_t size) {
 static ssize_t write_some(fdt *f, const struct iovec *iov, int n) {
   if (f->kind.socket) {
     struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n};
-    int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (f->t.last && !f->kind.unix_ ? FIN_FOLLOWS : 0);
     return n == 1 ? send(f->fd, iov->iov_base, iov->iov_len, flags) : sendmsg(f->fd, &m, flags);
   }
   if (!f->kind.blocking) return writev(f->fd, iov, n);

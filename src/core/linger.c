@@ -104,6 +104,16 @@ static void forget_input(np_stream *s) {
   if (q) np_fdq_done(q);
 }
 
+/* The peer has ended already: no FIN of our own before close(2), it sends one. */
+static bool simple(const np_stream *s) {
+  return s->eof || s->rerror || !s->t->ops->lingers || !s->t->ops->lingers(s->t);
+}
+
+void np_stream_end(np_stream *s) {
+  if (!simple(s)) s->fin = true;
+  np_stream_push_out(s, true);
+}
+
 int np_stream_close(np_stream *s) {
   np_loop *l = s->obj.loop;
   np_trace(l, "closing", &s->obj, 0);
@@ -111,12 +121,9 @@ int np_stream_close(np_stream *s) {
   s->owner = NULL;
   s->write_waits = s->flush_waits = false;
   forget_input(s);
-  /* The peer has ended already: no FIN of our own before close(2), it sends one. */
-  bool simple = s->eof || s->rerror || !s->t->ops->lingers || !s->t->ops->lingers(s->t);
-  if (!simple) s->fin = true;
-  np_stream_push_out(s, true);
+  np_stream_end(s);
   np_stream_settle(s, SIZE_MAX); /* the memory of a waiting writer goes with it */
-  if (!simple && !over(s)) drop_input(s);
+  if (s->fin && !over(s)) drop_input(s);
   int code = np_stream_error(s);
   if (over(s) || np_loop_freed(l)) {
     np_stream_free(s, false);

@@ -77,6 +77,9 @@ void np_stream_write_abort(np_stream *s,
 /* Half-close: what is queued goes out, then FIN. 0 or the failure; idempotent. */
 int np_stream_shutdown(np_stream *s);
 
+/* The first half of closing, with the owner still there: what can be sent goes out, the end right
+ * behind it. np_stream_close has to follow. */
+void np_stream_end(np_stream *s);
 /* Hands the rest to the lingerer and forgets the owner: the pointer is gone after this line.
  * Returns 0, or the failure the stream had. */
 int np_stream_close(np_stream *s);

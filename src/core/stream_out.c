@@ -137,6 +137,7 @@ static int send_all(np_stream *s, struct iovec *pieces, int *at, int n) {
     for (int i = *at; i < n && k < IOV_AT_ONCE; i++) v[k++] = pieces[i];
     if (k == 0) return 0;
     if (!s->t->writable) return -EAGAIN;
+    s->t->last = s->fin && k < IOV_AT_ONCE;
     ssize_t w = s->t->ops->writev(s->t, v, k);
     if (w < 0) return (int)w;
     s->out_total += (uint64_t)w;

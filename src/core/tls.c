@@ -14,27 +14,24 @@
 
 #include "core/tls_impl.h"
 
-#ifdef NP_HARD
-enum { ENCRYPT_MAX = 3 };
-#else
-enum { ENCRYPT_MAX = 64 << 10 }; /* plaintext encrypted before its records must leave */
-#endif
 enum {
-  RECORD_MAX = 16384,   /* plaintext of one record (RFC 8446 5.1) */
-  RECORDS_AT_ONCE = 128 /* taken by one read: a peer may put a single byte into each */
+  RECORDS_AT_ONCE = 128, /* taken by one read: a peer may put a single byte into each */
+  AHEAD_MAX = 4 << 10    /* of the handshake's last bytes, before plaintext in one send: a ticket */
 };
 
 static np_tls *self(np_transport *t) { return np_container(t, np_tls, t); }
 
 SSL *np_tls_ssl(np_transport *t) { return self(t)->ssl; }
-const char *np_tls_session_name(np_tls *x) { return x->session; }
-np_tls_context *np_tls_context_of(np_tls *x) { return x->ctx; }
+np_tls *np_tls_of_ssl(const SSL *ssl) { return BIO_get_data(SSL_get_rbio(ssl)); }
 
+/* What cannot be a host name (RFC 1035 2.3.4) counts as not given. */
 bool np_tls_hello(np_tls *x, const unsigned char *sni, size_t len) {
   if (x->named) return false;
-  len = len < sizeof x->name && !memchr(sni ? sni : (const void *)"", 0, len) ? len : 0;
-  if (len > 0) memcpy(x->name, sni, len);
-  x->asking = true;
+  if (len > 0 && len < 256 && !memchr(sni, 0, len)) {
+    x->name = strndup((const char *)sni, len);
+    if (!x->name) x->failed = -ENOMEM; /* not "no name", whose context may ask for less */
+  }
+  x->asking = !x->failed;
   return true;
 }
 
@@ -45,52 +42,41 @@ static int fail(np_tls *x, int code) {
   return x->failed;
 }
 
+static void say(np_tls *x, const char *why) {
+  if (!x->reason) x->reason = strdup(why);
+}
+
 static int fail_tls(np_tls *x) {
+  char why[NP_TLS_REASON_MAX];
   long verdict = SSL_get_verify_result(x->ssl);
   if (!x->shaken && verdict != X509_V_OK && SSL_get_verify_mode(x->ssl) != SSL_VERIFY_NONE) {
-    snprintf(x->reason, sizeof x->reason, "%s", X509_verify_cert_error_string(verdict));
+    say(x, X509_verify_cert_error_string(verdict));
     ERR_clear_error();
     return fail(x, NP_ECERT);
   }
-  np_tls_openssl_reason(x->reason, sizeof x->reason);
+  np_tls_openssl_reason(why, sizeof why);
+  say(x, why);
   return fail(x, NP_ETLS);
 }
 
 /* After a call of OpenSSL that did not succeed: -EAGAIN, 0 (the peer's close_notify), or the
  * failure. */
-static int outcome(np_tls *x) {
+int np_tls_outcome(np_tls *x) {
   switch (SSL_get_error(x->ssl, 0)) {
   case SSL_ERROR_WANT_READ:
   case SSL_ERROR_WANT_WRITE: return -EAGAIN;
-  case SSL_ERROR_WANT_CLIENT_HELLO_CB: return NP_TLS_NAME;
+  case SSL_ERROR_WANT_CLIENT_HELLO_CB: return x->failed ? x->failed : NP_TLS_NAME;
   case SSL_ERROR_ZERO_RETURN: x->ended = true; return 0;
   default: break;
   }
   if (x->below_code) return fail(x, x->below_code);
   if (x->out_code) return fail(x, x->out_code);
   if (x->below_eof && x->shaken) return fail(x, NP_ETRUNCATED);
-  if (x->below_eof)
-    snprintf(x->reason, sizeof x->reason, "the peer closed the connection during the handshake");
+  if (x->below_eof) say(x, "the peer closed the connection during the handshake");
   return x->below_eof ? fail(x, NP_ETLS) : fail_tls(x);
 }
 
 /* ---- moving ---- */
-
-/* Sends what it can. A failure of the transport below is remembered, for who writes: what the peer
- * said before it went away can still be read. */
-static void flush(np_tls *x) {
-  while (x->out.len > 0 && x->below->writable) {
-    struct iovec v = {x->out.p + x->out.off, x->out.len};
-    ssize_t n = x->below->ops->writev(x->below, &v, 1);
-    if (n == -EAGAIN) return;
-    if (n < 0) {
-      x->out_code = (int)n;
-      x->out.len = 0;
-      return;
-    }
-    np_bytes_consume(&x->out, (size_t)n);
-  }
-}
 
 static void tls_want(np_transport *t, int events) {
   np_tls *x = self(t);
@@ -101,9 +87,12 @@ static void tls_want(np_transport *t, int events) {
   x->below->ops->want(x->below, w | (x->shaken ? events & NP_READABLE : 0));
 }
 
-/* The end of each call: nothing large stays behind. */
+/* The end of each call: nothing large stays behind. OpenSSL's own two buffers, of 16 KiB each, go
+ * when nothing is in them: it drops the one for reading by itself, the other one only after a
+ * write, and at the end of a handshake and after a ticket (RFC 8446 4.6.1) there is none. */
 static void settle(np_tls *x) {
-  flush(x);
+  if (!x->held) np_tls_flush(x);
+  if (x->first->free_buffers) SSL_free_buffers(x->ssl);
   np_bytes_shrink(x->t.loop, &x->in);
   np_bytes_shrink(x->t.loop, &x->out);
   x->t.peer_done = x->ended || x->below->peer_done;
@@ -114,9 +103,10 @@ static int step(np_tls *x) {
   if (x->shaken) return 0;
   if (x->asking) return NP_TLS_NAME;
   ERR_clear_error();
-  int r = SSL_do_handshake(x->ssl) == 1 ? 0 : outcome(x);
+  int r = SSL_do_handshake(x->ssl) == 1 ? 0 : np_tls_outcome(x);
   x->shaken = r == 0;
-  flush(x); /* an alert goes out, too */
+  x->held = r == 0;
+  if (!x->held) np_tls_flush(x); /* an alert goes out, too */
   if (r == -EAGAIN && x->out_code) r = fail(x, x->out_code);
   if (r != -EAGAIN) np_soon_add(x->t.loop, &x->tell);
   return r;
@@ -130,9 +120,18 @@ static int shaken(np_tls *x) {
   return r;
 }
 
+static void on_push(np_later *w) {
+  np_tls *x = np_container(w, np_tls, push);
+  np_tls_flush(x);
+  settle(x);
+  tls_want(&x->t, x->wants);
+}
+
+/* What is held goes in the next turn, or along with what the task says before. */
 static void on_tell(np_later *w) {
   np_tls *x = np_container(w, np_tls, tell);
   if (!x->asking) x->t.readable = x->t.writable = true;
+  if (x->held) np_soon_add(x->t.loop, &x->push);
   if (x->fn) x->fn(x->owner);
   if (!x->asking) x->t.notify(&x->t, NP_READABLE | NP_WRITABLE);
 }
@@ -147,58 +146,20 @@ static ssize_t tls_read(np_transport *t, void *buf, size_t size) {
   ERR_clear_error();
   for (int i = 0; i < RECORDS_AT_ONCE && n < size && k > 0; i++, n += k)
     if (!SSL_read_ex(x->ssl, (char *)buf + n, size - n, &k)) k = 0;
-  r = k == 0 ? outcome(x) : -EAGAIN;
+  r = k == 0 ? np_tls_outcome(x) : -EAGAIN;
   if (k == 0 && r == -EAGAIN) t->readable = false;
   settle(x);
   t->in_total += n;
   return n > 0 ? (ssize_t)n : r;
 }
 
-/* One record's worth: straight from a large piece, small ones joined in `room`. */
-static struct iovec next_record(const struct iovec *iov, int n, int *at, size_t *off, size_t most,
-                                char *room) {
-  size_t len = 0;
-  while (*at < n && iov[*at].iov_len == *off) ++*at, *off = 0;
-  if (*at == n) return (struct iovec){room, 0};
-  char *p = (char *)iov[*at].iov_base + *off;
-  size_t left = iov[*at].iov_len - *off;
-  if (left >= most || *at == n - 1) {
-    len = np_min(left, most);
-    *off += len;
-    return (struct iovec){p, len};
-  }
-  for (; *at < n && len < most; ++*at, *off = 0) {
-    size_t k = np_min(iov[*at].iov_len - *off, most - len);
-    memcpy(room + len, (char *)iov[*at].iov_base + *off, k);
-    len += k;
-    *off += k;
-    if (*off < iov[*at].iov_len) break;
-  }
-  return (struct iovec){room, len};
-}
-
-static int encrypt(np_tls *x, const struct iovec *iov, int n) {
-  char room[RECORD_MAX];
-  int at = 0;
-  size_t off = 0, k;
-  ERR_clear_error();
-  while (x->owed < ENCRYPT_MAX) {
-    size_t most = np_min(RECORD_MAX, ENCRYPT_MAX - x->owed);
-    struct iovec v = next_record(iov, n, &at, &off, most, room);
-    if (v.iov_len == 0) break;
-    if (!SSL_write_ex(x->ssl, v.iov_base, v.iov_len, &k)) return outcome(x);
-    x->owed += k;
-  }
-  return 0;
-}
-
 static ssize_t tls_writev(np_transport *t, const struct iovec *iov, int n) {
   np_tls *x = self(t);
   int r = shaken(x);
-  if (r == 0) flush(x);
-  if (r == 0 && x->out.len == 0 && x->owed == 0 && !x->out_code) {
-    r = encrypt(x, iov, n);
-    flush(x);
+  if (r == 0 && (x->owed > 0 || x->out.len > AHEAD_MAX)) np_tls_flush(x);
+  if (r == 0 && x->out.len <= AHEAD_MAX && x->owed == 0 && !x->out_code) {
+    r = np_tls_encrypt(x, iov, n);
+    np_tls_flush(x);
   }
   if (r == 0 && x->out_code) r = x->out_code;
   if (r == 0 && x->out.len > 0) r = -EAGAIN;
@@ -210,18 +171,11 @@ static ssize_t tls_writev(np_transport *t, const struct iovec *iov, int n) {
   return (ssize_t)written;
 }
 
-static void say_goodbye(np_tls *x) {
-  if (!x->shaken || x->failed || x->out_code || x->notified) return;
-  ERR_clear_error();
-  SSL_shutdown(x->ssl);
-  ERR_clear_error();
-  x->notified = true;
-}
-
 static int tls_finish(np_transport *t) {
   np_tls *x = self(t);
   if (x->failed) return x->failed == NP_ETRUNCATED ? 0 : x->failed;
-  say_goodbye(x);
+  np_tls_goodbye(x);
+  np_tls_flush(x);
   settle(x);
   if (x->out_code) return x->out_code;
   if (x->out.len > 0) {
@@ -253,11 +207,12 @@ static void tls_pass(np_transport *t) { np_transport_pass(self(t)->below); }
 
 static const char *tls_reason(np_transport *t) {
   np_tls *x = self(t);
-  return x->failed && x->reason[0] ? x->reason : NULL;
+  return x->failed ? x->reason : NULL;
 }
 
 static void leave(np_tls *x) {
   np_later_remove(&x->tell);
+  np_later_remove(&x->push);
   if (x->ssl) {
     SSL_set_shutdown(x->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* keeps the session */
     SSL_free(x->ssl);
@@ -267,6 +222,8 @@ static void leave(np_tls *x) {
   np_tls_context_unref(x->ctx);
   np_tls_context_unref(x->first);
   free(x->session);
+  free(x->name);
+  free(x->reason);
   free(x);
 }
 
@@ -274,8 +231,8 @@ static void tls_close(np_transport *t, bool abort) {
   np_tls *x = self(t);
   np_transport *below = x->below;
   if (!abort) {
-    say_goodbye(x);
-    flush(x);
+    np_tls_goodbye(x);
+    np_tls_flush(x);
   }
   leave(x);
   below->ops->close(below, abort);
@@ -303,9 +260,13 @@ static void on_below(np_transport *below, int events) {
     if (x->fn || x->wants) step(x);
     settle(x);
     tls_want(&x->t, x->wants);
+    if (np_node_linked(&x->tell.node)) {
+      np_later_remove(&x->tell);
+      on_tell(&x->tell); /* this is an event: no need for a turn */
+    }
     return;
   }
-  flush(x);
+  np_tls_flush(x);
   if (x->out.len == 0) x->flooded = false;
   bool broken = x->failed || x->out_code;
   if (below->readable || broken || tls_pending(&x->t) > 0) x->t.readable = true;
@@ -343,6 +304,7 @@ int np_tls_put(np_stream *s, np_tls_context *ctx, const char *name, const char *
   x->ctx = np_tls_context_ref(ctx);
   x->first = np_tls_context_ref(ctx);
   np_later_init(&x->tell, on_tell);
+  np_later_init(&x->push, on_push);
   r = np_tls_open(x, name, session);
   if (r == 0) r = take_unread(x, s);
   if (r < 0) {
@@ -374,7 +336,7 @@ void np_tls_on_handshake(np_transport *t, np_tls_fn *fn, void *owner) {
   self(t)->owner = owner;
 }
 
-const char *np_tls_client_name(np_transport *t) { return self(t)->name[0] ? self(t)->name : NULL; }
+const char *np_tls_client_name(np_transport *t) { return self(t)->name; }
 
 int np_tls_use(np_transport *t, np_tls_context *ctx) {
   np_tls *x = self(t);

@@ -82,6 +82,27 @@ void np_bytes_consume(np_bytes *b, size_t n) {
   if (b->len == 0) b->off = 0;
 }
 
+/* ---- the side of the transport below ---- */
+
+/* Sends what it can. A failure of the transport below is remembered, for who writes: what the peer
+ * said before it went away can still be read. */
+void np_tls_flush(np_tls *x) {
+  x->held = false;
+  np_later_remove(&x->push);
+  x->below->last = x->notified;
+  while (x->out.len > 0 && x->below->writable) {
+    struct iovec v = {x->out.p + x->out.off, x->out.len};
+    ssize_t n = x->below->ops->writev(x->below, &v, 1);
+    if (n == -EAGAIN) return;
+    if (n < 0) {
+      x->out_code = (int)n;
+      x->out.len = 0;
+      return;
+    }
+    np_bytes_consume(&x->out, (size_t)n);
+  }
+}
+
 /* ---- OpenSSL's side ---- */
 
 size_t np_tls_below_pending(np_tls *x) {

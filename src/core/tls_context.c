@@ -172,15 +172,14 @@ static int on_hello(SSL *ssl, int *alert, void *arg) {
     len = (size_t)p[3] << 8 | p[4];
     if (len > n - 5) len = 0;
   }
-  bool stop = np_tls_hello(SSL_get_app_data(ssl), len ? p + 5 : NULL, len);
+  bool stop = np_tls_hello(np_tls_of_ssl(ssl), len ? p + 5 : NULL, len);
   return stop ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_SUCCESS;
 }
 
 static int on_session(SSL *ssl, SSL_SESSION *session) {
-  np_tls *layer = SSL_get_app_data(ssl);
-  np_tls_context *x = np_tls_context_of(layer);
-  const char *name = np_tls_session_name(layer);
-  char *copy = name ? strdup(name) : NULL;
+  np_tls *layer = np_tls_of_ssl(ssl);
+  np_tls_context *x = layer->ctx;
+  char *copy = layer->session ? strdup(layer->session) : NULL;
   if (!copy) return 0;
   np_tls_session *s = &x->sessions[x->next_session];
   x->next_session = (x->next_session + 1) % NP_TLS_SESSIONS;
@@ -211,7 +210,7 @@ SSL_SESSION *np_tls_session_take(np_tls_context *x, const char *name) {
 /* SSLKEYLOGFILE, as browsers and curl write it: for Wireshark. */
 static void on_keylog(const SSL *ssl, const char *line) {
   char text[512];
-  int fd = np_tls_context_of(SSL_get_app_data(ssl))->keylog;
+  int fd = np_tls_of_ssl(ssl)->ctx->keylog;
   int n = snprintf(text, sizeof text, "%s\n", line);
   if (n > 0 && (size_t)n < sizeof text && write(fd, text, (size_t)n) < 0) return;
 }
@@ -244,7 +243,6 @@ int np_tls_open(np_tls *x, const char *name, const char *session) {
   if (!b) return -ENOMEM;
   BIO_set_data(b, x);
   SSL_set_bio(x->ssl, b, b);
-  SSL_set_app_data(x->ssl, x);
   if (x->ctx->server) {
     SSL_set_accept_state(x->ssl);
     return 0;
@@ -301,6 +299,14 @@ static int verify_mode(const np_tls_config *c) {
   return SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
 }
 
+/* Before these SSL_free_buffers took the buffer from under a record half read (CVE-2024-4741). */
+static bool buffers_can_go(void) {
+  static const unsigned fixed[] = {14, 6, 2, 1}; /* of 3.0, 3.1 ... */
+  unsigned minor = OPENSSL_version_minor();
+  return OPENSSL_version_major() > 3 || minor >= np_countof(fixed) ||
+         OPENSSL_version_patch() >= fixed[minor];
+}
+
 static void set_up(np_tls_context *x, const np_tls_config *c) {
   SSL_CTX *ctx = x->ctx;
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
@@ -311,6 +317,7 @@ static void set_up(np_tls_context *x, const np_tls_config *c) {
   SSL_CTX_set_verify(ctx, verify_mode(c), NULL);
   if (c->server) {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets carry the state */
+    SSL_CTX_set_num_tickets(ctx, 1); /* each is 25 us: signed, sent, and seldom used */
     if (c->ask_name) SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL);
   } else {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -343,6 +350,7 @@ int np_tls_context_new(const np_tls_config *c, np_tls_context **out, char *why) 
   x->keylog = -1;
   x->server = c->server;
   x->ask_name = c->ask_name;
+  x->free_buffers = buffers_can_go();
   x->verify = c->verify;
   ERR_clear_error();
   int r = build(x, c, why);

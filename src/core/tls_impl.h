@@ -19,6 +19,7 @@ struct np_tls_context {
   SSL_CTX *ctx;
   BIO_METHOD *bio;
   bool server, ask_name;
+  bool free_buffers; /* OpenSSL's can be asked to go */
   int verify;
   char *alpn;
   size_t alpn_len;
@@ -45,25 +46,36 @@ typedef struct np_tls {
   void *owner;
   bool shaken, asking, named; /* handshake done; stands at the client's name; that was answered */
   bool below_eof, ended, notified;
+  bool held;                /* `out` has the handshake's last bytes, for the first send after it */
   bool flooded;             /* OpenSSL must answer before it reads on, and `out` is full */
   int below_code, out_code; /* how reading and writing below failed */
   int failed;               /* the layer: nothing goes on */
   int wants;
   np_later tell; /* the handshake has ended */
-  char name[256], reason[NP_TLS_REASON_MAX];
+  np_later push; /* sends what is held */
+  char *name;    /* that the client asked for; NULL */
+  char *reason;  /* of the failure; NULL: the code says it */
 } np_tls;
 
 /* tls_bio.c */
 void np_bytes_drop(np_loop *l, np_bytes *b);
 void np_bytes_shrink(np_loop *l, np_bytes *b);
+void np_tls_flush(np_tls *x);
 int np_bytes_append(np_loop *l, np_bytes *b, const char *p, size_t n);
 void np_bytes_consume(np_bytes *b, size_t n);
 size_t np_tls_below_pending(np_tls *x);
 
+/* tls_write.c */
+int np_tls_encrypt(np_tls *x, const struct iovec *iov, int n); /* 0, or np_tls_outcome */
+void np_tls_goodbye(np_tls *x);
+
+/* tls.c. After a call of OpenSSL that did not succeed: -EAGAIN, 0 (the peer's close_notify), or the
+ * failure. */
+int np_tls_outcome(np_tls *x);
+
 /* tls.c, for the context's callbacks. */
-const char *np_tls_session_name(np_tls *x);
 bool np_tls_hello(np_tls *x, const unsigned char *sni, size_t len); /* true: stop here */
-np_tls_context *np_tls_context_of(np_tls *x);
+np_tls *np_tls_of_ssl(const SSL *ssl);
 BIO_METHOD *np_tls_bio_method(void);
 SSL *np_tls_ssl(np_transport *t);
 

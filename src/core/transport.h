@@ -72,8 +72,9 @@ struct np_transport {
   bool readable, writable;                     /* worth trying */
   bool peer_done;                              /* the peer's end was seen (FIN, close) */
   bool inside;                                 /* only this process moves its bytes */
-  uint64_t in_total;                           /* bytes read so far */
-  size_t at_once; /* the best size of a read into the loop's scratch; 0: all of it */
+  bool last; /* set before writev: its bytes are the last ones, finish follows when they are out */
+  uint64_t in_total; /* bytes read so far */
+  size_t at_once;    /* the best size of a read into the loop's scratch; 0: all of it */
 };
 
 /* A descriptor as a transport (core/fd.c): stream sockets, pipes, terminals, regular files,
