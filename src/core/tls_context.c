@@ -311,7 +311,8 @@ static void set_up(np_tls_context *x, const np_tls_config *c) {
   SSL_CTX *ctx = x->ctx;
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                              SSL_OP_CIPHER_SERVER_PREFERENCE);
-  SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                          SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_min_proto_version(ctx, c->min_version ? c->min_version : NP_TLS_1_2);
   SSL_CTX_set_max_proto_version(ctx, c->max_version);
   SSL_CTX_set_verify(ctx, verify_mode(c), NULL);
