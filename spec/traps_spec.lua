@@ -10,10 +10,10 @@
 --   a reset hides data                       conformance "reads what came before a reset"
 --   a line without an end                    conformance "keeps limits exactly", below
 --   unread bytes and layers                  conformance over fault:, pipe
---   unread bytes and STARTTLS                tls "hands unread bytes", "refuses plaintext"
+--   unread bytes and STARTTLS                tls_start "hands unread bytes", "refuses plaintext"
 --   a handshake in the accept loop           tls "lets a silent client go", "as many handshakes"
---   a cut that looks like an end             tls "tells a cut from an end"
---   a failed write hides an answer           tls "reads what the peer said before", http "413"
+--   a cut that looks like an end             tls_start "tells a cut from an end"
+--   a failed write hides an answer           tls_start "reads what the peer said", http "413"
 --   two readers, two requests                http "refuses what is ambiguous", "malformed chunks"
 --   plain wraps; two tasks on one generator  coroutine
 --   a loop that ignores timeouts             scope "raises the 100th", conformance, below

@@ -25,18 +25,30 @@ sign expired "/CN=localhost" -1 "subjectAltName=DNS:localhost,IP:127.0.0.1"
 key self.key
 openssl req -x509 -key self.key -subj "/CN=localhost" -days 30 -addext "subjectAltName=DNS:localhost" \
   -out self.pem
+sign mid "/CN=neap spec intermediate" 30 "basicConstraints=critical,CA:TRUE"
+key leaf.key
+openssl req -new -key leaf.key -subj "/CN=localhost" -out leaf.csr
+printf 'subjectAltName=DNS:localhost' > leaf.ext
+openssl x509 -req -in leaf.csr -CA mid.pem -CAkey mid.key -CAcreateserial -days 30 -extfile leaf.ext \
+  -out leaf.pem
+cat leaf.pem mid.pem > chain.pem
+mkdir -p trust
+cp ca.pem trust/
+openssl rehash trust
 openssl ec -in server.key -aes128 -passout pass:secret -out locked.key
 cat server.pem server.key > both.pem
+touch complete
 ]]
 
 local dir
 
 --- The directory with ca.pem, server.pem, server.key, other.*, client.*, expired.*, self.*,
--- locked.key (password "secret"), both.pem: in the build directory, made anew every day.
+-- locked.key (password "secret"), both.pem; leaf.*, signed by mid.*, both in chain.pem; trust/, a
+-- directory as c_rehash makes them with ca.pem. In the build directory, made anew every day.
 local function directory()
   if dir then return dir end
   dir = helper.build .. "/certs"
-  if os.execute(("find %s/both.pem -mmin -1000 2>/dev/null | grep -q ."):format(dir)) then
+  if os.execute(("find %s/complete -mmin -1000 2>/dev/null | grep -q ."):format(dir)) then
     return dir
   end
   assert(os.execute(("mkdir -p %s"):format(dir)))
