@@ -89,6 +89,7 @@ describe("tls.context", function()
     _, message = pcall(function() local _ = net.serve("tls://127.0.0.1:0", function() end) end)
     assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'serve' %(option 'cert'", message)
     _, message = pcall(function() local _ = net.connect("tls://localhost:1", { alpn = 1 }) end)
-    assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'connect' %(option 'alpn'", message)
+    assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'connect' %(option 'alpn'",
+      message)
   end)
 end)

@@ -72,7 +72,9 @@ describe("a TLS server of ours and Node's client", function()
       const again = () => {
         const s = tls.connect({ ...options, session })
         s.on('session', x => session = x)
-        s.on('data', d => console.log((s.getPeerCertificate().subject || {}).CN, d.toString()))
+        let got = ''
+        s.on('data', d => got += d)
+        s.on('end', () => console.log((s.getPeerCertificate().subject || {}).CN, got))
         s.on('close', () => --left > 0 && again())
       }
       again()
@@ -100,7 +102,9 @@ describe("a TLS server of ours and Node's client", function()
     assert.equal("CN=a client,O=Neap", seen)
     p = node(script, { PORT = port })
     assert.equal(0, p:wait(LIMIT_S))
-    assert.equal("ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED\n", p:out())
+    if not helper.hard then -- read in pieces of 7 bytes, the rest unread ends it before the alert
+      assert.equal("ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED\n", p:out())
+    end
     assert(helper.wait_until(function() return #logged == 1 end))
     assert.matches("peer did not return a certificate", logged[1])
   end)
