@@ -13,8 +13,7 @@ local tls = {}
 
 -- A peer that is silent in the middle of a handshake is let go.
 local HANDSHAKE_S = 10
--- Handshakes in progress per server: each costs a third of a millisecond of CPU and holds 46 KiB, of
--- which 17 stay.
+-- Handshakes in progress per server: each costs a third of a millisecond of CPU and holds 46 KiB.
 local HANDSHAKES = 256
 
 ---@class neap.tls.options
