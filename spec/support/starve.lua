@@ -26,7 +26,7 @@ local function build()
     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc spec/support/starve.c %s/libneap.a \
     $(pkg-config --libs lua5.4 libuv openssl libcares zlib) -lm -ldl -lpthread]]
   local out, err, status =
-    helper.run(command:format(helper.cc, helper.cflags, program, helper.build))
+    helper.run(command:format(helper.cc, helper.cflags, program, helper.build), { limit = 120 })
   assert.equal("", out .. err)
   assert.equal(0, status)
   return program
