@@ -42,6 +42,23 @@ static int refuse(np_http_head *h, int status, const char *why) {
   return -1;
 }
 
+/* uri-host [ ":" port ]: a name, or an IPv6 literal in brackets; without user (RFC 9110 7.2). */
+static bool is_host(np_span s) {
+  const char *p = s.p, *end = s.p + s.n;
+  if (!all(s, HOST)) return false;
+  if (s.n > 0 && *p == '[') {
+    p = memchr(p, ']', s.n);
+    if (!p) return false;
+    p++;
+  } else {
+    while (p < end && *p != ':' && *p != '[' && *p != ']') p++;
+  }
+  if (p == end) return true;
+  if (*p++ != ':') return false;
+  while (p < end && *p >= '0' && *p <= '9') p++;
+  return p == end;
+}
+
 /* The bytes up to the next CRLF, which is skipped; each LF has its CR: the condition saw to it. */
 static np_span next_line(const char **s, const char *end) {
   const char *nl = memchr(*s, '\n', (size_t)(end - *s));
@@ -140,7 +157,7 @@ static void on_connection(np_http_head *h, seen *s, np_span v) {
 static int on_host(np_http_head *h, seen *s, np_span v) {
   if (s->host) return refuse(h, 400, "Host stands there twice");
   s->host = true;
-  if (!all(v, HOST)) return refuse(h, 400, "malformed Host");
+  if (!is_host(v)) return refuse(h, 400, "malformed Host");
   if (!h->host.p) h->host = v;
   return 0;
 }
@@ -197,16 +214,27 @@ static void check_framing(np_http_head *h, const seen *s) {
 
 /* ---- the first line ---- */
 
-/* "http://host/path": the host counts, not the Host field (RFC 9112 3.2.2). */
+/* What stands before '?', and behind it. */
+static void split_query(np_http_head *h, np_span s) {
+  const char *q = memchr(s.p, '?', s.n);
+  if (q) {
+    h->query = (np_span){q + 1, (size_t)(s.p + s.n - q - 1)};
+    s.n = (size_t)(q - s.p);
+  }
+  if (s.n > 0) h->path = s;
+}
+
+/* "http://host/path": the host counts, not the Host field (RFC 9112 3.2.2). No path is "/" (RFC
+ * 9110 4.2.3): the one before the host will do. */
 static int absolute_target(np_http_head *h) {
   const char *p = h->target.p, *end = p + h->target.n;
   p += strncasecmp(p, "https://", 8) == 0 ? 8 : 7;
   const char *q = p;
   while (q < end && *q != '/' && *q != '?') q++;
   h->host = (np_span){p, (size_t)(q - p)};
-  if (q == p || !all(h->host, HOST)) return refuse(h, 400, "malformed host in the target");
-  h->path = (np_span){q, (size_t)(end - q)};
-  if (h->path.n == 0 || *q == '?') return refuse(h, 400, "a target without path");
+  if (q == p || !is_host(h->host)) return refuse(h, 400, "malformed host in the target");
+  h->path = (np_span){p - 1, 1};
+  split_query(h, (np_span){q, (size_t)(end - q)});
   return 0;
 }
 
@@ -214,7 +242,9 @@ static int target_of(np_http_head *h) {
   np_span t = h->target;
   if (t.n == 0 || !all(t, TARGET)) return refuse(h, 400, "malformed target");
   if (equal(h->method, "CONNECT")) { /* authority-form, and nothing else has it */
-    if (!all(t, HOST) || !memchr(t.p, ':', t.n)) return refuse(h, 400, "malformed authority");
+    bool port = t.n > 2 && *t.p != ':' && t.p[t.n - 1] != ':' && t.p[t.n - 1] != ']';
+    if (!is_host(t) || !port || !memchr(t.p, ':', t.n))
+      return refuse(h, 400, "malformed authority");
     h->host = h->path = t;
     return 0;
   }
@@ -224,14 +254,9 @@ static int target_of(np_http_head *h) {
   } else if (*t.p != '/') {
     bool web = (t.n > 7 && strncasecmp(t.p, "http://", 7) == 0) ||
                (t.n > 8 && strncasecmp(t.p, "https://", 8) == 0);
-    if (!web) return refuse(h, 400, "malformed target");
-    if (absolute_target(h) < 0) return -1;
+    return web ? absolute_target(h) : refuse(h, 400, "malformed target");
   }
-  const char *q = memchr(h->path.p, '?', h->path.n);
-  if (q) {
-    h->query = (np_span){q + 1, (size_t)(h->path.p + h->path.n - q - 1)};
-    h->path.n = (size_t)(q - h->path.p);
-  }
+  split_query(h, t);
   return 0;
 }
 
