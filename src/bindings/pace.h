@@ -8,13 +8,14 @@
 
 typedef struct np_pace {
   bool cycle_ended; /* since np_pace_set was last called */
-  int pause;        /* what we set last, in percent; 0: the script has chosen its own */
+  bool again;       /* the cycle that runs only shows how much is alive */
+  int live_kb;      /* what it left, or less if a later one left less */
 } np_pace;
 
 /* Begins to watch the collector of L.  May raise. `p` lives as long as the state. */
 void np_pace_begin(lua_State *L, np_pace *p);
 
-/* After cycle_ended, outside finalizers: sets the pause for the heap as it is. Never raises. */
+/* After cycle_ended, outside finalizers: says when the next cycle begins.  Raises nothing. */
 void np_pace_set(lua_State *L, np_pace *p);
 
 #endif
