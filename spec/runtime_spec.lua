@@ -393,17 +393,53 @@ describe("the collector", function()
   -- The hard build's collector never rests.
   if helper.hard then return end
 
-  it("leaves a small heap in peace for 4 MiB, a large one as Lua does", function()
+  -- How many cycles there are while so many MiB are made.
+  local count = [[
+    local function cycles_in(mib)
+      local n, on = 0, true
+      local function watch()
+        setmetatable({}, { __gc = function() n = n + 1 if on then watch() end end })
+      end
+      watch()
+      for i = 1, mib * 8 do -- 128 KiB each
+        local _ = ("x"):rep(1 << 16) .. i
+        neap.sleep(0)
+      end
+      on = false
+      return n
+    end
+    ]]
+
+  it("leaves a small heap in peace for 4 MiB", function()
+    local out, err = run(helper_script:format(count .. "cycles(3) print(cycles_in(128))"))
+    assert.equal("", err)
+    local n = tonumber(out)
+    assert.is_true(n >= 8 and n <= 40, out)
+  end)
+
+  it("collects a large heap when as much was made", function()
+    local out, err = run(helper_script:format(count .. [[
+      local big = {}
+      for i = 1, 32 do big[i] = ("x"):rep(1 << 20) .. i end
+      cycles(3)
+      print(cycles_in(160), #big)]]))
+    assert.equal("", err)
+    local n = tonumber(out:match "^%d+")
+    assert.is_true(n >= 2 and n <= 10, out)
+  end)
+
+  it("does not let the heap grow where everything has a finalizer", function()
     local out, err = run(helper_script:format [[
       cycles(3)
-      print(collectgarbage("setpause", 0) > 300)]])
-    assert.same({ "true\n", "" }, { out, err })
-    out, err = run(helper_script:format [[
-      local big = {}
-      for i = 1, 16 do big[i] = ("x"):rep(1 << 20) .. i end
-      cycles(3)
-      print(#big, collectgarbage("setpause", 0))]])
-    assert.same({ "16\t200\n", "" }, { out, err })
+      local most, meta = 0, { __gc = function() end }
+      for i = 1, 1600 do
+        for _ = 1, 16 do setmetatable({ ("x"):rep(4096) .. i }, meta) end
+        neap.sleep(0)
+        most = math.max(most, collectgarbage "count")
+      end
+      print(most // 1024)]]) -- 100 MiB in all
+    assert.equal("", err)
+    assert.is_true(tonumber(out) < 24, out)
   end)
 
   it("keeps the pause that a script sets", function()

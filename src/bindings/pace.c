@@ -19,24 +19,31 @@ enum {
   PAUSE = 200, /* Lua's own, in percent of the heap */
 };
 
-/* It lives on as its own garbage. Upvalue: the np_pace. */
-static int on_cycle(lua_State *L) {
-  np_pace *p = lua_touserdata(L, lua_upvalueindex(1));
-  p->cycle_ended = true;
+void np_each_cycle(lua_State *L, lua_CFunction f) {
+  lua_newuserdatauv(L, 0, 0);
+  lua_createtable(L, 0, 1);
+  lua_rotate(L, -3, -1);
+  lua_pushcclosure(L, f, 1);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  lua_pop(L, 1);
+}
+
+void np_next_cycle(lua_State *L) {
   lua_getmetatable(L, 1);
   lua_setmetatable(L, 1);
+}
+
+static int on_cycle(lua_State *L) {
+  ((np_pace *)lua_touserdata(L, lua_upvalueindex(1)))->cycle_ended = true;
+  np_next_cycle(L);
   return 0;
 }
 
 void np_pace_begin(lua_State *L, np_pace *p) {
   lua_gc(L, LUA_GCSETPAUSE, PAUSE);
-  lua_newuserdatauv(L, 0, 0);
-  lua_createtable(L, 0, 1);
   lua_pushlightuserdata(L, p);
-  lua_pushcclosure(L, on_cycle, 1);
-  lua_setfield(L, -2, "__gc");
-  lua_setmetatable(L, -2);
-  lua_pop(L, 1);
+  np_each_cycle(L, on_cycle);
 }
 
 void np_pace_set(lua_State *L, np_pace *p) {

@@ -12,6 +12,12 @@ typedef struct np_pace {
   int live_kb;      /* what it left, or less if a later one left less */
 } np_pace;
 
+/* Calls f, a closure with the value on top (popped) as upvalue, at the end of each cycle, as a
+ * finalizer, if f calls np_next_cycle each time: what it is called for lives on as its own
+ * garbage. */
+void np_each_cycle(lua_State *L, lua_CFunction f);
+void np_next_cycle(lua_State *L);
+
 /* Begins to watch the collector of L.  May raise. `p` lives as long as the state. */
 void np_pace_begin(lua_State *L, np_pace *p);
 
