@@ -8,6 +8,7 @@
 
 typedef struct np_pace {
   bool cycle_ended; /* since np_pace_set was last called */
+  bool theirs;      /* the script has chosen its own pace, for good */
   bool again;       /* the cycle that runs only shows how much is alive */
   int live_kb;      /* what it left, or less if a later one left less */
 } np_pace;
