@@ -1,6 +1,6 @@
 ---@meta neap
 -- Definitions for editors: tasks, groups, deadlines, time and looking inside, which are C
--- (src/bindings/task.c, group.c, scope.c, inspect.c, ending.c, watchdog.c). See neap.
+-- (src/bindings/task.c, group.c, scope.c, deadline.c, inspect.c, ending.c, watchdog.c). See neap.
 
 ---@class neap
 ---@field version string "0.1.0"

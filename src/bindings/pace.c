@@ -10,8 +10,8 @@
  * What is alive is what a cycle leaves that follows another at once; there is one when the heap has
  * outgrown what was alive and made since.  A userdata that nobody refers to is finalized once per
  * cycle and says so; Lua's collector cannot be asked inside a finalizer, so the rest is done in the
- * loop's next turn; a script that does not wait meanwhile has Lua's own pace.  One that sets another
- * pause or mode keeps it. */
+ * loop's next turn; a script that does not wait meanwhile has Lua's own pace.  One that sets a
+ * pause or mode of its own keeps it. */
 #include "bindings/pace.h"
 
 enum {
@@ -65,6 +65,6 @@ void np_pace_set(lua_State *L, np_pace *p) {
   if (p->again || kb < p->live_kb) p->live_kb = kb;
   int growth = p->live_kb > GROWTH_KB ? p->live_kb : GROWTH_KB;
   p->again = !p->again && kb - p->live_kb > growth + GROWTH_KB;
-  lua_gc(L, LUA_GCRESTART); /* the next step is due now */
+  lua_gc(L, LUA_GCRESTART);                      /* the next step is due now */
   if (!p->again) lua_gc(L, LUA_GCSTEP, -growth); /* or so many KB later */
 }

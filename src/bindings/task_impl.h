@@ -1,6 +1,6 @@
 /* The inside of tasks, for the scheduler's own files alone: wait.c (waiting, waking), schedule.c
- * (running), task.c (their Lua face), group.c, scope.c, coroutine.c, failure.c, require.c,
- * watchdog.c, inspect.c, trace.c, runtime.c, ending.c. */
+ * (running), task.c (their Lua face), group.c, scope.c, deadline.c, coroutine.c, failure.c,
+ * require.c, watchdog.c, inspect.c, trace.c, runtime.c, ending.c. */
 #ifndef NP_TASK_IMPL_H
 #define NP_TASK_IMPL_H
 
@@ -254,7 +254,9 @@ bool np_scopes_foreign(lua_State *L, np_task *t, lua_State *co); /* t must not r
 void np_scopes_unpark(lua_State *L, np_task *t, lua_State *co);
 void np_scopes_closed(lua_State *L, lua_State *co);
 void np_scopes_orphan(lua_State *L); /* generators outlive the runtime in a borrowed state */
-int np_timeout_call(lua_State *L);   /* neap.timeout */
+
+/* deadline.c */
+int np_timeout_call(lua_State *L); /* neap.timeout */
 
 /* coroutine.c */
 void np_coroutine_install(lua_State *L); /* the relay's functions into the coroutine table */
