@@ -28,7 +28,8 @@ TEST_PACKAGES  = lua-busted lua-check clang clang-format libclang-rt-14-dev netc
   tinyproxy siege slowhttptest apache2-utils nghttp2-client nodejs \
   python3-websockets node-ws chromium swaks libnet-ssleay-perl lua-cjson
 BENCH_PACKAGES = libssl-dev socat liburing-dev lua-luv lua-cqueues lua-luaossl lua-copas lua-socket lua-sec lua-coxpcall nginx \
-  libnginx-mod-http-lua libnginx-mod-stream golang-go nodejs python3 python3-uvloop redis-server openssl wrk valgrind strace
+  libnginx-mod-http-lua libnginx-mod-stream golang-go nodejs python3 python3-uvloop redis-server openssl wrk \
+  valgrind strace node-ws python3-websockets golang-github-gorilla-websocket-dev
 
 LUA_CFLAGS := $(shell pkg-config --cflags lua5.4 2>/dev/null)
 CORE_CFLAGS := $(shell pkg-config --cflags libuv openssl libcares zlib 2>/dev/null)

@@ -95,6 +95,8 @@ W = {
         'req',
         'the same as http, driven by wrk -t1 -c64 (cross-check)',
     ),
+    'ws': ('ws', 'ws -c 64 -s 64', 0, 'msg', 'WebSocket text echo, 64 connections, 64 B'),
+    'ws-16k': ('ws', 'ws -c 16 -s 16384', 0, 'msg', 'WebSocket text echo, 16 connections, 16 KiB'),
     'connect': (
         'echo',
         'connect -c 64 -s 64',

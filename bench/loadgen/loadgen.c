@@ -5,6 +5,7 @@
  * MODE  echo     N connections, B byte messages, depth P, reply = request
  *       line     same, newline framed, reply = request in upper case
  *       resp     same, RESP GET/SET against a redis like server
+ *       ws       same, WebSocket text messages, masked as a client's are
  *       connect  connect, echo once, close
  *       idle     open -i connections, echo once on each, report RSS per
  *                connection and the server's CPU time for each of the first and
@@ -434,10 +435,35 @@ static char *reqs, *reps;
 static size_t qlen, plen; /* bytes of one request, one reply */
 static size_t K;
 
+/* Head of a WebSocket frame with a whole text message; masked: with this mask. */
+static size_t ws_head(char *p, size_t n, const unsigned char *mask) {
+  size_t at = 2, wide = n < 126 ? 0 : n < 65536 ? 2 : 8;
+  p[0] = (char)0x81;
+  p[1] = (char)((mask ? 0x80 : 0) | (wide == 0 ? n : wide == 2 ? 126 : 127));
+  for (size_t i = wide; i-- > 0;) p[at++] = (char)(n >> 8 * i);
+  if (mask) memcpy(p + at, mask, 4);
+  return mask ? at + 4 : at;
+}
+
+/* Message i, and its echo; every message has a mask of its own. */
+static void ws_message(char *q, char *p, uint64_t *r) {
+  unsigned char mask[4];
+  memcpy(mask, r, sizeof mask);
+  size_t a = ws_head(q, O.size, mask), b = ws_head(p, O.size, NULL);
+  for (size_t j = 0; j < O.size; j++) {
+    *r ^= *r << 13;
+    *r ^= *r >> 7;
+    *r ^= *r << 17;
+    p[b + j] = (char)('a' + *r % 26);
+    q[a + j] = (char)(p[b + j] ^ mask[j % 4]);
+  }
+}
+
 static void make_messages(void) {
   size_t i, j;
   uint64_t r = 88172645463325252ull;
   int resp = !strcmp(O.mode, "resp"), line = !strcmp(O.mode, "line");
+  int ws = !strcmp(O.mode, "ws");
   if (O.size < 2) O.size = 2;
   K = 65536 / O.size;
   if (K < 1) K = 1;
@@ -446,6 +472,10 @@ static void make_messages(void) {
     /* GETs only; resp_fill() has SET every key before */
     qlen = (size_t)snprintf(NULL, 0, "*2\r\n$3\r\nGET\r\n$8\r\nkey:%04d\r\n", 0);
     plen = (size_t)snprintf(NULL, 0, "$%zu\r\n", O.size) + O.size + 2;
+  } else if (ws) {
+    char head[16] = "";
+    qlen = ws_head(head, O.size, (const unsigned char *)head) + O.size;
+    plen = ws_head(head, O.size, NULL) + O.size;
   } else qlen = plen = O.size;
   reqs = malloc((K + (size_t)O.depth) * qlen + 1);
   reps = malloc((K + (size_t)O.depth) * plen + 1);
@@ -454,6 +484,10 @@ static void make_messages(void) {
     if (i >= K) {
       memcpy(q, reqs + (i % K) * qlen, qlen);
       memcpy(p, reps + (i % K) * plen, plen);
+      continue;
+    }
+    if (ws) {
+      ws_message(q, p, &r);
       continue;
     }
     if (resp) {
@@ -645,6 +679,26 @@ static void send_preamble(int fd) {
     die("preamble: %s", strerror(errno));
 }
 
+/* The handshake, before anything is measured; the key is RFC 6455's example. */
+static void ws_shake(int fd) {
+  static const char q[] =
+    "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+  char b[2048];
+  size_t n = 0;
+  int fl = fcntl(fd, F_GETFL);
+  fcntl(fd, F_SETFL, fl & ~O_NONBLOCK);
+  if (send(fd, q, sizeof q - 1, MSG_NOSIGNAL) < 0) die("send: %s", strerror(errno));
+  while (n < 4 || memcmp(b + n - 4, "\r\n\r\n", 4)) {
+    ssize_t k = recv(fd, b + n, sizeof b - n, 0);
+    if (k <= 0) die("ws: no handshake");
+    n += (size_t)k;
+  }
+  if (strncmp(b, "HTTP/1.1 101", 12) || !memmem(b, n, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", 28))
+    die("ws: %.60s", b);
+  fcntl(fd, F_SETFL, fl);
+}
+
 static conn *open_conns(int n, int first) {
   conn *cs = calloc((size_t)n, sizeof *cs);
   for (int i = 0; i < n; i++) {
@@ -657,6 +711,7 @@ static conn *open_conns(int n, int first) {
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(EP, EPOLL_CTL_ADD, c->fd, &ev);
     send_preamble(c->fd);
+    if (!strcmp(O.mode, "ws")) ws_shake(c->fd);
     if (O.have_upstream) upstream_accept();
   }
   return cs;
@@ -1189,7 +1244,7 @@ int main(int argc, char **argv) {
   static const struct {
     const char *n;
     int (*f)(void);
-  } modes[] = {{"echo", run_echo},     {"line", run_echo},       {"resp", run_echo},
+  } modes[] = {{"echo", run_echo},     {"line", run_echo},       {"resp", run_echo},       {"ws", run_echo},
                {"http", run_echo},     {"connect", run_connect}, {"idle", run_idle},
                {"stream", run_stream}, {"udp", run_udp},         {"fdsend", run_fd},
                {"fdrecv", run_fd},     {"tlshs", run_tls},       {"tlsbulk", run_tls},

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 int tls_main(int lfd, const char *cert, const char *key);
+ssize_t ws_frames(int *shaken, char *p, size_t n, char *out, size_t *o); /* ws.c */
 
 typedef struct conn conn;
 struct conn {
@@ -29,6 +30,7 @@ struct conn {
   size_t nin, nout;
   int pipe[2], big; /* proxy: pipe with npipe bytes for this connection, bulk seen */
   size_t npipe;
+  int shaken; /* ws: behind the handshake */
 };
 
 #define BUF (1 << 18)
@@ -234,6 +236,12 @@ static ssize_t do_resp(conn *c, char *p, size_t n) {
   }
 out:
   return o && put(c, wb, o) < 0 ? -1 : s - p;
+}
+
+static ssize_t do_ws(conn *c, char *p, size_t n) {
+  size_t o = 0;
+  ssize_t used = ws_frames(&c->shaken, p, n, wb, &o);
+  return o && put(c, wb, o) < 0 ? -1 : used;
 }
 
 static ssize_t (*handle)(conn *, char *, size_t);
@@ -512,6 +520,7 @@ int main(int argc, char **argv) {
            : !strcmp(m, "sink") ? do_sink
            : !strcmp(m, "http") ? do_http
            : !strcmp(m, "resp") ? do_resp
+           : !strcmp(m, "ws")   ? do_ws
                                 : NULL;
   if (!handle && strcmp(m, "proxy")) return 77;
   loop(!handle, a.ss_family != AF_UNIX);

@@ -199,11 +199,27 @@ def fdpass():
         c.close()
 
 
+async def websocket():
+    try:
+        import websockets
+    except ImportError:
+        os._exit(77)
+
+    async def echo(ws, path=None):
+        async for m in ws:
+            await ws.send(m)
+
+    h, p = addr.rsplit(':', 1)
+    await websockets.serve(echo, h, int(p), backlog=4096, compression=None)
+
+
 async def main():
     loop = asyncio.get_running_loop()
     if mode == 'udp':
         h, p = addr.rsplit(':', 1)
         await loop.create_datagram_endpoint(Udp, local_addr=(h, int(p)))
+    elif mode == 'ws':
+        await websocket()
     else:
         proto = {
             'echo': Echo,
