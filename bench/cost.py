@@ -2,7 +2,7 @@
 """What one request costs a server: system calls (strace -c), user-space
 instructions (callgrind, difference of two run lengths), user and system CPU time.
 
-  ./cost.sh [-w echo|line|http] [PEER...]
+  ./cost.sh [-w echo|line|http|ws] [PEER...]
 """
 import json, os, re, subprocess, sys, tempfile, time, shutil
 import servers
@@ -12,6 +12,7 @@ ARGS = {
     'echo': ('echo', ['echo', '-c', '64', '-s', '64']),
     'line': ('line', ['line', '-c', '64', '-s', '32']),
     'http': ('http', ['http', '-c', '64']),
+    'ws': ('ws', ['ws', '-c', '64', '-s', '64']),
 }
 
 

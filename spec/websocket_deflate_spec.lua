@@ -186,7 +186,7 @@ describe("permessage-deflate is agreed on:", function()
       ws.compression.takeover, ws.compression.receive_takeover })
     assert.same({ 12, 12 }, { theirs.window_bits, theirs.receive_bits })
     local plain <close> = assert(connect(port, {}))
-    assert.is_nil(plain.compression)
+    assert.is_false(plain.compression)
   end)
 end)
 

@@ -267,8 +267,10 @@ describe("a WebSocket server", function()
     local port = serve(echo)
     local url = "ws://127.0.0.1:" .. port
     local ws <close> = assert(websocket.connect(url))
-    assert.has_error(function() ws:send(1) end)
-    assert.has_error(function() ws:send("a", "x") end)
+    for _, wrong in ipairs { { 1 }, { "a", "x" }, { function() end, 2 } } do
+      local _, why = pcall(function() ws:send(table.unpack(wrong)) end)
+      assert.truthy(why:find "^spec/websocket_spec.lua:%d+: bad argument #[12] to 'send'", why)
+    end
     assert.has_error(function() ws:close(1005) end)
     assert.has_error(function() ws:close(1000, ("a"):rep(124)) end)
     assert.has_error(function() ws:ping(("a"):rep(126)) end)

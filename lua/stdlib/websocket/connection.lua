@@ -13,7 +13,8 @@ local receiving = require "neap.websocket.receiving"
 local scope = require "neap.scope.core"
 local tasks = require "neap.task.core"
 
-local utf8_state, now, valid_code = core.utf8, tasks.now, frame.valid_code
+local type, send, utf8_state = type, core.send, core.utf8
+local now, valid_code = tasks.now, frame.valid_code
 local send_frame, send_close, finish = frame.send, frame.send_close, frame.finish
 local next_piece, missed, collect = receiving.next_piece, receiving.missed, receiving.collect
 local read = require "neap.stream.core".methods.read
@@ -23,6 +24,7 @@ local connection = {}
 local REASON_MAX = 123 -- a control frame's 125 bytes less the code
 
 local opcodes = { text = 0x1, binary = 0x2 }
+local whole = { text = 0x81, binary = 0x82 } -- with FIN
 local FIN, RSV1, PING = 0x80, 0x40, 0x89
 local PIECE = 65536 -- of what is compressed at once
 
@@ -31,20 +33,52 @@ local PIECE = 65536 -- of what is compressed at once
 ---@field protocol? string the subprotocol that was agreed on
 ---@field close_code? integer the peer's: 1005 without one, 1006 an end without a close frame
 ---@field close_reason? string the peer's
----@field compression? neap.websocket.compression what was agreed on about it; nil: none
+---@field compression neap.websocket.compression|false what was agreed on about it; false: none
 local ws = {}
 ws.__index = ws
 ws.__name = "neap.websocket"
 
--- server: we are one. compression: as deflate agreed on.
+-- server: we are one. compression: as deflate agreed on. What is asked for each message is there
+-- from the start: a field that is not costs three times as much to look at.
 function connection.new(conn, server, limits, protocol, compression)
   conn.timeout, conn.write_timeout = limits.ping, limits.write_timeout
   return setmetatable({
     conn = conn, server = server, limits = limits, protocol = protocol, wait = {}, seen = 0,
-    codec = codec.websocket(server, limits.max_frame, compression), compression = compression,
+    masked = not server, closing = false, sending = false, pinged = false, inflating = false,
+    codec = codec.websocket(server, limits.max_frame, compression),
+    compression = compression or false,
     inflater = compression and deflate.decompressor(compression),
     deflater = compression and deflate.compressor(compression),
   }, ws)
+end
+
+-- The message that this piece begins, or what a read failed with.
+local function receive_rest(self, limit, piece, kind, bits)
+  if not piece and (kind or bits) then
+    local more, message, code = missed(self, kind, bits)
+    if not more then return nil, message, code end
+  end
+  local last
+  piece, kind, last = next_piece(self, limit, piece, kind, bits)
+  while piece do
+    local ok, message, code = collect(self, piece)
+    if not ok then return nil, message, code end
+    if last then
+      piece, self.pieces = table.concat(self.pieces), nil
+      return piece, kind
+    end
+    piece, kind, last = next_piece(self, limit)
+  end
+  return nil, kind, last
+end
+
+-- receive without a deadline: the short way of a message in one frame, for which conn.timeout is
+-- limits.ping.
+local function receive(self)
+  if self.pinged or self.inflating then return receive_rest(self) end
+  local message, kind, bits = read(self.conn, self.codec)
+  if message and not bits and #message <= self.limits.max_message then return message, kind end
+  return receive_rest(self, nil, message, kind, bits)
 end
 
 --- The next message. Answers pings meanwhile, and sends them when the peer is silent. After a
@@ -56,29 +90,8 @@ end
 -- broke the protocol: it was told 1002 or 1007), EMSGSIZE (1009), EPIPE (an end without close
 -- frame), ECANCELED (closed), the connection's own
 function ws:receive(opts)
-  local limit, piece, kind, last = opts and opts.timeout and now() + opts.timeout
-  if not (limit or self.pinged or self.inflating) then -- the short way of a message in one frame
-    local bits, more
-    piece, kind, bits = read(self.conn, self.codec) -- conn.timeout is limits.ping
-    if piece and not bits and #piece <= self.limits.max_message then return piece, kind end
-    if not piece then
-      more, kind, bits = missed(self, kind, bits)
-      if not more then return nil, kind, bits end
-    end
-    piece, kind, last = next_piece(self, nil, piece, kind, bits)
-  else
-    piece, kind, last = next_piece(self, limit)
-  end
-  while piece do
-    local ok, message, code = collect(self, piece)
-    if not ok then return nil, message, code end
-    if last then
-      piece, self.pieces = table.concat(self.pieces), nil
-      return piece, kind
-    end
-    piece, kind, last = next_piece(self, limit)
-  end
-  return nil, kind, last
+  if not (opts and opts.timeout) then return receive(self) end
+  return receive_rest(self, now() + opts.timeout)
 end
 
 --- The next piece of a message as its frames come, for messages of any size; at most 64 KiB.
@@ -96,7 +109,7 @@ local failure = { __name = "neap.error", __tostring = function(e) return e.messa
 ---@return fun(): string|nil, string|nil
 function ws:messages()
   return function()
-    local message, kind, code = self:receive()
+    local message, kind, code = receive(self)
     if message or not code or code == "ECANCELED" and self.closing then return message, kind end
     error(setmetatable({ message = kind, code = code }, failure), 2)
   end
@@ -106,7 +119,7 @@ end
 local sending = {
   __close = function(turn)
     local self = turn.ws
-    self.sending = nil
+    self.sending = false
     if not turn.done then -- it will never end
       self.conn:abort()
       finish(self)
@@ -154,27 +167,21 @@ local function slices(message)
   end
 end
 
---- Sends a message; waits while the peer does not keep up. Of an iterator each piece is a frame;
--- other messages wait for its end, and an error in it breaks the connection.
----@param message string|fun(): string|nil
----@param kind? string "text" (the default) or "binary"
----@return neap.websocket|nil self
----@return string? message
----@return string? code EINVAL (text that is not UTF-8), ECANCELED (closed), the connection's own
-function ws:send(message, kind)
+-- Whatever is more than a frame, or has to wait for one.
+local function send_slowly(self, message, kind)
   local bits = opcodes[kind or "text"]
   if not bits then
     error(("bad argument #2 to 'send' (\"text\" or \"binary\" expected, got %s)"):format(
-      tostring(kind)), 2)
+      tostring(kind)), 2) -- send calls this last, so the level is its caller's
   end
-  local whole = type(message) == "string"
-  if not whole and type(message) ~= "function" then
+  local text = type(message) == "string"
+  if not text and type(message) ~= "function" then
     error(("bad argument #1 to 'send' (string or function expected, got %s)"):format(
       type(message)), 2)
   end
   while self.sending do self.sending:wait() end
   if self.closing then return nil, "send: closed", "ECANCELED" end
-  if not whole then return send_pieces(self, message, kind or "text") end
+  if not text then return send_pieces(self, message, kind or "text") end
   local how = self.compression
   if not how or #message < how.threshold then
     return send_frame(self, bits | FIN, message) -- text is checked there
@@ -184,6 +191,23 @@ function ws:send(message, kind)
     return send_pieces(self, slices(message), kind or "text")
   end
   return send_compressed(self, bits, message)
+end
+
+--- Sends a message; waits while the peer does not keep up. Of an iterator each piece is a frame;
+-- other messages wait for its end, and an error in it breaks the connection.
+---@param message string|fun(): string|nil
+---@param kind? string "text" (the default) or "binary"
+---@return neap.websocket|nil self
+---@return string? message
+---@return string? code EINVAL (text that is not UTF-8), ECANCELED (closed), the connection's own
+function ws:send(message, kind)
+  local bits = whole[kind or "text"]
+  if not bits or type(message) ~= "string" or self.compression or self.sending or self.closing then
+    return send_slowly(self, message, kind)
+  end
+  local ok, why, code = send(self.conn, message, bits, self.masked) -- text is checked there
+  if ok then return self end
+  return nil, why, code
 end
 
 --- Sends a ping; the pong is taken by the task that receives.

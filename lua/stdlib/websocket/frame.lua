@@ -14,7 +14,7 @@ function frame.valid_code(code)
 end
 
 local function send_frame(self, bits, payload)
-  local ok, message, code = send(self.conn, payload, bits, not self.server)
+  local ok, message, code = send(self.conn, payload, bits, self.masked)
   if ok then return self end
   return nil, message, code
 end
@@ -31,7 +31,7 @@ frame.send = send_frame
 function frame.finish(self)
   self.conn:close()
   if self.inflater then
-    self.inflating = nil
+    self.inflating = false
     self.inflater:close()
     self.deflater:close()
   end

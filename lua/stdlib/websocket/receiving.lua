@@ -121,7 +121,7 @@ local function inflated(self)
   local piece, why = self.inflater:next(PIECE)
   if why then return refuse(self, 1007, "compressed data that is corrupt: " .. why) end
   if not piece then
-    self.inflating = nil
+    self.inflating = false
     if not inflating.last then return false end
     self.inflater:release()
   end
