@@ -96,6 +96,7 @@ W = {
         'the same as http, driven by wrk -t1 -c64 (cross-check)',
     ),
     'ws': ('ws', 'ws -c 64 -s 64', 0, 'msg', 'WebSocket text echo, 64 connections, 64 B'),
+    'ws-p16': ('ws', 'ws -c 64 -s 64 -p 16', 0, 'msg', 'WebSocket text echo, depth 16'),
     'ws-16k': ('ws', 'ws -c 16 -s 16384', 0, 'msg', 'WebSocket text echo, 16 connections, 16 KiB'),
     'connect': (
         'echo',
