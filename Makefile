@@ -15,6 +15,7 @@ WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 B       ?= build
 SPECS   ?= spec
 FUZZ_SECONDS ?= 20
+STAGES  ?=
 SPEC_SECONDS ?= 2400
 # Spec files at a time: one more than there are cores, for many wait.
 SPEC_JOBS ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 2))
@@ -27,6 +28,7 @@ TEST_PACKAGES  = lua-busted lua-check clang clang-format libclang-rt-14-dev netc
   wget wrk knot-dnsutils knot dnsmasq-base dnsperf zzuf iputils-ping nmap systemd dbus-daemon dbus-bin nginx \
   tinyproxy siege slowhttptest apache2-utils nghttp2-client nodejs \
   python3-websockets node-ws chromium swaks libnet-ssleay-perl lua-cjson
+ACCEPTANCE_PACKAGES = testssl.sh siege slowhttptest apache2-utils nghttp2-client wrk chromium
 BENCH_PACKAGES = libssl-dev socat liburing-dev lua-luv lua-cqueues lua-luaossl lua-copas lua-socket lua-sec lua-coxpcall nginx \
   libnginx-mod-http-lua libnginx-mod-stream golang-go nodejs python3 python3-uvloop redis-server openssl wrk \
   valgrind strace node-ws python3-websockets golang-github-gorilla-websocket-dev
@@ -112,6 +114,9 @@ deps: ## install the Debian packages to build that are missing
 deps-test: ## the same, with those that the specs need
 	@sh scripts/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES)
 
+deps-acceptance:
+	@sh scripts/deps.sh $(BUILD_PACKAGES) $(TEST_PACKAGES) $(ACCEPTANCE_PACKAGES)
+
 # ---- running ----------------------------------------------------------------------------------------------------
 # Recipes that follow deps call make again: the settings above are read when make starts, before deps ran.
 run: deps ## set up, build, and start scripts/examples/upper.lua
@@ -159,6 +164,10 @@ $B/fuzz/%: spec/fuzz/%.c $B/libcore.a
 	@mkdir -p $(@D)
 	$Q$(CC) $(CFLAGS) $(BASE) $(CORE_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $B/libcore.a $(CORE_LIBS) -lpthread
 
+acceptance: deps-acceptance ## the runs that take minutes each (STAGES="testssl load": those alone), about half an hour
+	@$(MAKE) --no-print-directory all
+	@B=$B scripts/acceptance $(STAGES)
+
 docs: all ## write docs/reference.md from the annotations beside the code
 	@$B/neap scripts/reference.lua docs/reference.md
 
@@ -199,6 +208,6 @@ clean: ## remove every build directory
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-.PHONY: all objects libs deps deps-test run specs test asan hard tidy format fuzz fuzz-run docs bench bench-all bench-peers install uninstall clean help
+.PHONY: all objects libs deps deps-test deps-acceptance run specs test asan hard tidy format fuzz fuzz-run acceptance docs bench bench-all bench-peers install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
