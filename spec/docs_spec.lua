@@ -160,6 +160,7 @@ local internal = {
   ["neap.tls.serving"] = "net.serve's own",
   ["cookies:take"] = "the client's own",
   ["cookies:give"] = "the client's own",
+  ["response:put_packed"] = "response:file's own",
   ["response:new"] = "http.serve's own",
   ["response:date_line"] = "http.serve's own",
 }

@@ -84,6 +84,23 @@ local function send_part(res, file, first, length)
   return true
 end
 
+-- Through the encoder, which wants to see the bytes.
+local function send_packed(res, file, length)
+  local left = length
+  while left > 0 do
+    local piece, message, code = file:recv(math.min(left, limits.slice))
+    if not piece then
+      res.broken = code or "ENODATA"
+      return nil, message or "the file became shorter", code or "ENODATA"
+    end
+    left, res.size = left - #piece, res.size + #piece
+    local ok
+    ok, message, code = res:put_packed("", piece, left > 0)
+    if not ok then return nil, message, code end
+  end
+  return true
+end
+
 local file_options = { root = true, type = true, types = true, cache = true }
 
 local function check(path, opts)
@@ -126,7 +143,9 @@ function response:file(path, opts)
   self.status, self.content_length = status, length or entity.size
   local ok, message
   ok, message, code = self:write ""
-  if ok and not self.mute then
+  if ok and rawget(self, "encoder") then
+    ok, message, code = send_packed(self, file, self.content_length)
+  elseif ok and not self.mute then
     ok, message, code = send_part(self, file, first or 0, self.content_length)
   end
   if not ok then return nil, message, code end
@@ -139,6 +158,7 @@ end
 ---@field hidden? boolean also names that begin with a dot; false, but /.well-known
 ---@field types? table<string, string> more content types, by extension in lower case
 ---@field cache? string Cache-Control; none
+---@field compress? boolean files of texts go compressed to clients that ask; as http.serve says
 
 -- The path below the root; nil: there cannot be one. Each name is decoded by itself, so that no
 -- encoded slash makes two of one.
@@ -190,6 +210,7 @@ local function answer(req, res, root, opts)
     if not opts.index then return refuse(res, 404) end
     name = (name == "" and "" or name .. "/") .. opts.index
   end
+  if opts.compress ~= nil then res.compress = opts.compress end
   local ok, _, code = res:file(name, { root = root, types = opts.types, cache = opts.cache })
   if ok or res.sent then return end
   if code == "EISDIR" and not directory and opts.index then
@@ -199,7 +220,9 @@ local function answer(req, res, root, opts)
   refuse(res, absent[code] or 500)
 end
 
-local kinds = { prefix = "string", hidden = "boolean", types = "table", cache = "string" }
+local kinds = {
+  prefix = "string", hidden = "boolean", compress = "boolean", types = "table", cache = "string",
+}
 
 local function check_files(root, opts)
   if type(root) ~= "string" or root == "" or root:find "\0" then
@@ -223,7 +246,7 @@ return function(root, opts)
   if index == nil then index = "index.html" end
   local own = {
     prefix = (opts.prefix or ""):gsub("/$", ""), index = index, hidden = opts.hidden,
-    types = opts.types, cache = opts.cache,
+    types = opts.types, cache = opts.cache, compress = opts.compress,
   }
   return function(req, res) return answer(req, res, root, own) end
 end

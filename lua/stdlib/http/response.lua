@@ -3,8 +3,10 @@
 -- The one idea: the head goes out with the first piece, in the same write; after that only the body
 -- can be told to end. Names and values are checked, so nobody's input becomes a header of its own.
 
+local compress = require "neap.http.compress"
 local limits = require "neap.http.limits"
 local status_text = require "neap.http.status"
+local tasks = require "neap.task.core"
 
 local DROP_MAX, SLICE = limits.drop_max, limits.slice
 
@@ -12,6 +14,7 @@ local DROP_MAX, SLICE = limits.drop_max, limits.slice
 ---@field status integer of a response that is written piece by piece; 200
 ---@field headers table<string, string|string[]> what is sent besides; names as they are to appear
 ---@field sent boolean the head has gone out
+---@field compress boolean the body goes compressed to clients that ask for it; as http.serve says
 local response = {}
 response.__index = response
 response.__name = "neap.http.response"
@@ -152,6 +155,9 @@ function response:send(status, text, headers)
   if type(text) ~= "string" then
     error(("bad argument #2 to 'send' (string expected, got %s)"):format(type(text)), 2)
   end
+  if rawget(self, "compress") then
+    text, headers = compress.whole(self, status, text, headers)
+  end
   local empty = bodyless(status)
   local framed = empty and "" or "\r\nContent-Length: " .. #text
   local first = head(self, status, headers, framed, 2)
@@ -169,6 +175,8 @@ local function begin(self)
   if length and (math.type(length) ~= "integer" or length < 0) then
     error(("bad content_length (bytes expected, got %s)"):format(tostring(length)), 3)
   end
+  if rawget(self, "compress") then self.encoder = compress.begin(self) end
+  if rawget(self, "encoder") then length = nil end
   local empty = bodyless(self.status)
   self.chunked = not length and not empty and self.req.version == 11
   if not length and not empty and not self.chunked then self.keep_alive = false end
@@ -180,6 +188,37 @@ local function begin(self)
   self.mute = empty or self.req.method == "HEAD"
   return first
 end
+
+-- A piece of the body on its way, with the head before it; `piece` may be empty.
+local function put_piece(self, first, piece)
+  local ok, message, code
+  if piece == "" then
+    if first == "" then return self end
+    ok, message, code = put(self, first, "")
+  elseif self.chunked then
+    ok, message, code = put(self, ("%s%x\r\n"):format(first, #piece), piece, "\r\n")
+  else
+    ok, message, code = put(self, first, piece)
+  end
+  return ok, message, code
+end
+
+-- The same through the encoder. A client sees what was written when it would have seen it without:
+-- all is flushed, unless more follows at once.
+local function put_packed(self, first, piece, more)
+  for at = 1, #piece, SLICE do
+    local last = at + SLICE > #piece
+    local packed = self.encoder:compress(piece:sub(at, at + SLICE - 1),
+      last and not more and "sync" or "none")
+    self.packed = (rawget(self, "packed") or 0) + #packed
+    local ok, message, code = put_piece(self, first, packed)
+    if not ok then return nil, message, code end
+    first = ""
+    if not last then tasks.yield() end
+  end
+  return self
+end
+response.put_packed = put_packed
 
 --- Sends pieces of the body; the head goes first, with `status` and `headers` as they are then.
 -- Waits while the client does not keep up. The handler's return, or finish(), ends the body.
@@ -198,13 +237,11 @@ function response:write(...)
     error(("more than content_length (%d) says"):format(length), 2) -- the client would take it for
   end                                                       -- the next answer
   self.size = self.size + #piece
-  if self.mute or piece == "" then
-    if first == "" then return self end
-    ok, message, code = put(self, first, "")
-  elseif self.chunked then
-    ok, message, code = put(self, ("%s%x\r\n"):format(first, #piece), piece, "\r\n")
+  if self.mute then piece = "" end
+  if piece ~= "" and rawget(self, "encoder") then
+    ok, message, code = put_packed(self, first, piece)
   else
-    ok, message, code = put(self, first, piece)
+    ok, message, code = put_piece(self, first, piece)
   end
   return ok, message, code
 end
@@ -217,6 +254,14 @@ function response:flush()
   return self
 end
 
+-- The encoder's last bytes, as a chunk. What is told as the response's size is what was sent.
+local function last_of(self)
+  local last = self.encoder:finish()
+  self.encoder:close()
+  self.size = (rawget(self, "packed") or 0) + #last
+  return ("%x\r\n%s\r\n"):format(#last, last)
+end
+
 --- Ends the body, with trailer fields if it is chunked.
 ---@param trailers? table<string, string>
 function response:finish(trailers)
@@ -227,6 +272,10 @@ function response:finish(trailers)
   if length and not self.mute and self.size ~= length then
     self.keep_alive = false -- the client waits for the rest: it must see that none comes
     self.broken = self.broken or true
+  end
+  if rawget(self, "encoder") then
+    first = first .. last_of(self)
+    if self.broken then return self end -- whole it must not look
   end
   if not self.chunked or self.mute then
     if first ~= "" then self.conn:write(first) end

@@ -5,6 +5,7 @@
 -- no HTTP is answered and the connection ended: nobody knows where the next request would begin.
 
 local codec = require "neap.codec.core"
+local compress = require "neap.http.compress"
 local request = require "neap.http.request"
 local response = require "neap.http.response"
 local shared = require "neap.http.limits"
@@ -21,6 +22,8 @@ local DROP_MAX = shared.drop_max
 ---@field body_rate? number bytes a second; 500
 ---@field idle_timeout? number seconds between two requests; 60
 ---@field write_timeout? number seconds that a client may take for each 256 KiB of an answer; 60
+---@field compress? boolean|neap.http.compress_options bodies of texts go compressed to clients that
+-- ask for it, unless the handler sets res.compress = false; false
 ---@field access_log? fun(line: string) called after each request, with a line in common log format
 local defaults = {
   max_head = 16384, max_body = 1 << 20, head_timeout = 10, body_timeout = 30, body_rate = 500,
@@ -168,6 +171,7 @@ local function connection(handler, limits, conn)
     head.query_string, head.query, head.conn, head.limits = head.query, nil, conn, limits
     local req = setmetatable(head, meta)
     local res = new(conn, req, head.keep_alive)
+    if limits.compresses then res.compress = true end
     state.res = res
     handler(req, res)
     if head.taken then return end
@@ -189,6 +193,9 @@ local function check_limit(opts, name)
   return value
 end
 
+-- Options that are no limits.
+local own = { access_log = true, compress = true }
+
 -- http.handler; and the options that are not HTTP's.
 function server.handler(opts, handler)
   if handler == nil then opts, handler = {}, opts end
@@ -199,10 +206,12 @@ function server.handler(opts, handler)
   end
   local limits, rest = {}, {}
   for name, value in pairs(opts or {}) do
-    if not defaults[name] and name ~= "access_log" then rest[name] = value end
+    if not defaults[name] and not own[name] then rest[name] = value end
   end
   for name in pairs(defaults) do limits[name] = check_limit(opts or {}, name) end
   limits.access_log = opts and opts.access_log
+  limits.compress = compress.options(opts and opts.compress)
+  limits.compresses = opts and opts.compress and true
   limits.head = codec.http_request(limits.max_head)
   limits.head_timeouts = { timeout = limits.head_timeout }
   limits.log = rest.log or function(line) io.stderr:write(line, "\n") end
