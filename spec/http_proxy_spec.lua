@@ -214,14 +214,16 @@ describe("tinyproxy", function()
         if c then c:close() break end
         neap.sleep(0.05)
       end
-      local sent
       local function body()
-        sent = not sent
-        return sent and ("x"):rep(100000) or nil
+        local sent
+        return function()
+          sent = not sent
+          return sent and ("x"):rep(100000) or nil
+        end
       end
       for i, url in ipairs(urls) do
         for _, with in ipairs { "http://me:secret@127.0.0.1:8888", "http://127.0.0.1:8888" } do
-          local opts = { proxy = with, timeout = 20, method = "POST", body = body,
+          local opts = { proxy = with, timeout = 20, method = "POST", body = body(),
             tls = i == 2 and { ca = %q } or nil }
           local r, message, code = http.request(url, opts)
           print(i, code or r.status, r and r.status == 200 and r:body() or
