@@ -151,7 +151,9 @@ describe("webchat", function()
     assert.equal("", chat.process:err())
   end)
 
-  it("cuts off who does not keep up", function()
+  -- In the hard build, where each byte is a system call, nobody keeps up.
+  local it_unless_hard = helper.hard and function() end or it
+  it_unless_hard("cuts off who does not keep up", function()
     local via = "unix:" .. helper.socket_path() -- a small buffer, unlike that of TCP
     local chat = serve(via)
     local slow <close> = assert(net.connect(via))

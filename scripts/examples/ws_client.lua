@@ -38,6 +38,7 @@ end
 
 neap.race(receive, send)
 if ws.close_code ~= 1000 then
-  io.stderr:write(("closed: %d %s\n"):format(ws.close_code, ws.close_reason or ""))
+  local code = ws.close_code or "without an answer"
+  io.stderr:write("closed: ", code, " ", ws.close_reason or "", "\n")
   os.exit(1)
 end
