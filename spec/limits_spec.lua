@@ -741,6 +741,9 @@ limits["connections that HTTP's client keeps"] = function()
   -- 64 in all: spec/http_client_spec.lua
 end
 
+local of_tls = assert(loadfile("spec/support/limits_tls.lua", "t", _ENV))() -- _ENV: busted's assert
+for row, test in pairs(of_tls) do limits[row] = test end
+
 -- The first column of the manual's table.
 local function rows()
   local list = {}
