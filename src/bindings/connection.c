@@ -43,7 +43,7 @@ static int k_told(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
   if (status != LUA_OK && status != LUA_YIELD) {
     t->outcome = NP_RAISED; /* the end function's own error is the group's */
-    lua_getiuservalue(L, 1, NP_TASK_RESULT);
+    np_task_get(L, 1, NP_TASK_RESULT);
     close_connection(L, -1);
     lua_pop(L, 1);
   } else lua_settop(L, t->outcome == NP_WAS_CANCELLED ? (int)ctx : 2);
@@ -58,14 +58,14 @@ static int tell(lua_State *L, np_task *t) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, t->home);
   lua_getiuservalue(L, -1, NP_GROUP_CONNECTION_END);
   lua_remove(L, -2);
-  lua_getiuservalue(L, 1, NP_TASK_RESULT);
+  np_task_get(L, 1, NP_TASK_RESULT);
   if (t->outcome == NP_RAISED) {
     lua_pushvalue(L, err);
     np_stitch_push(L, err);
     t->outcome = NP_RETURNED;
     nargs = 3;
   }
-  t->on_end = NULL; /* told once, whatever happens now; what failed before is told by _lost */
+  t->serves = false; /* told once, whatever happens now; what failed before is told by _lost */
   return k_told(L, lua_pcallk(L, nargs, 0, 0, err, k_told), err);
 }
 
@@ -88,7 +88,7 @@ static int k_children(lua_State *L, int status, lua_KContext ctx) {
   return tell(L, t);
 }
 
-static int on_end(lua_State *L, np_task *t) {
+int np_connection_end(lua_State *L, np_task *t) {
   np_group *g = own_group(t);
   np_node *last = g ? &g->scope.node : &t->root.node;
   while (t->root.node.next != last)
@@ -115,17 +115,17 @@ static int tell_lost(lua_State *L) {
 }
 
 bool np_connection_lost(lua_State *L, np_task *t, int ud, int err) {
-  if (t->on_end != on_end) return false;
-  t->on_end = NULL;
+  if (!t->serves) return false;
+  t->serves = false;
   lua_pushcfunction(L, tell_lost);
   lua_pushvalue(L, ud);
-  lua_getiuservalue(L, ud, NP_TASK_RESULT);
+  np_task_get(L, ud, NP_TASK_RESULT);
   if (err) lua_pushvalue(L, err);
   bool told = lua_pcall(L, err ? 3 : 2, 0, 0) == LUA_OK;
   if (told) return true;
   lua_pop(L, 1);
   np_push_task(L, t);
-  lua_getiuservalue(L, -1, NP_TASK_RESULT);
+  np_task_get(L, -1, NP_TASK_RESULT);
   close_connection(L, -1);
   lua_pop(L, 2);
   return false;
@@ -138,9 +138,9 @@ static int g_connection(lua_State *L) {
   lua_pushvalue(L, 3);
   lua_insert(L, 2); /* group, connection, handler, connection */
   np_task *t = np_task_new(L, np_runtime_of(L), g, 1);
-  t->on_end = on_end;
+  t->serves = true;
   lua_pushvalue(L, 2);
-  lua_setiuservalue(L, -2, NP_TASK_RESULT);
+  np_task_set(L, -2, NP_TASK_RESULT);
   return 1;
 }
 

@@ -108,8 +108,8 @@ void np_group_child_ended(lua_State *L, np_group *g, np_task *t, int ud, bool de
   np_node_remove(&t->sibling);
   g->nchildren--;
   if (deliver && t->outcome == NP_RAISED) {
-    lua_getiuservalue(L, ud, NP_TASK_RESULT);
-    lua_getiuservalue(L, ud, NP_TASK_TRACE);
+    np_task_get(L, ud, NP_TASK_RESULT);
+    np_task_get(L, ud, NP_TASK_TRACE);
     np_group_fail(L, g);
   }
   if (g->nchildren == 0 && g->owner_waits) {

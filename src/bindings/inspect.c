@@ -59,7 +59,7 @@ static void list_task(lua_State *L, np_task *t, void *ctx) {
   luaL_checkstack(L, 6, NULL);
   lua_createtable(L, 0, 5);
   np_push_task(L, t);
-  lua_getiuservalue(L, -1, NP_TASK_NAME);
+  np_task_get(L, -1, NP_TASK_NAME);
   lua_setfield(L, -3, "name");
   lua_setfield(L, -2, "task");
   lua_pushinteger(L, t->id);
@@ -127,7 +127,7 @@ static int f_traceback(lua_State *L) {
   np_task *t = np_check_object(L, 1, &np_task_type);
   const char *msg = luaL_optstring(L, 2, NULL);
   if (t->state == NP_ENDED) {
-    if (lua_getiuservalue(L, 1, NP_TASK_TRACE) == LUA_TSTRING) return 1;
+    if (np_task_get(L, 1, NP_TASK_TRACE) == LUA_TSTRING) return 1;
     lua_pushfstring(L, "%s%s", msg ? msg : "", "(the task has ended)");
     return 1;
   }
@@ -147,7 +147,7 @@ static void describe_task(lua_State *L, np_task *t) {
   luaL_checkstack(L, 8, NULL);
   int list = lua_gettop(L);
   np_push_task(L, t);
-  lua_getiuservalue(L, -1, NP_TASK_NAME);
+  np_task_get(L, -1, NP_TASK_NAME);
   const char *name = lua_tostring(L, -1);
   push_wait(L, t);
   push_where(L, t);

@@ -249,7 +249,7 @@ static int start(lua_State *L) { /* the function and its arguments */
   lua_insert(L, 1);
   np_task_new(L, rt, rt->main, lua_gettop(L) - 2);
   lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, NP_TASK_NAME);
+  np_task_set(L, -2, NP_TASK_NAME);
   return 0;
 }
 

@@ -22,6 +22,9 @@ enum {
 };
 #define DRAIN_NS NP_MS /* of ready tasks between two events */
 
+/* The weak tables of traces and names. */
+static const char key_values[] = {[NP_TASK_TRACE] = 't', [NP_TASK_NAME] = 'n'};
+
 /* registry[&key_threads][place] is the thread of that place; false: it is empty. */
 static const char key_threads = 't';
 
@@ -30,6 +33,44 @@ static np_task *from_waiter(np_node *n) { return np_container(n, np_task, waiter
 void np_scheduler_init(lua_State *L) {
   lua_createtable(L, 64, 0);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &key_threads);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  for (np_taskvalue v = NP_TASK_TRACE; v <= NP_TASK_NAME; v++) {
+    lua_createtable(L, 0, 1); /* room for the first task's name: see runtime.c */
+    lua_pushvalue(L, -2);
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key_values[v]);
+  }
+  lua_pop(L, 1);
+}
+
+int np_task_get(lua_State *L, int ud, np_taskvalue which) {
+  if (which == NP_TASK_RESULT) return lua_getiuservalue(L, ud, 1);
+  ud = lua_absindex(L, ud);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_values[which]);
+  lua_pushvalue(L, ud);
+  int type = lua_rawget(L, -2);
+  lua_remove(L, -2);
+  return type;
+}
+
+void np_task_set(lua_State *L, int ud, np_taskvalue which) {
+  if (which == NP_TASK_RESULT) {
+    lua_setiuservalue(L, ud, 1);
+    return;
+  }
+  ud = lua_absindex(L, ud);
+  if (lua_isnil(L, -1)) { /* without a key that would have to be made */
+    bool there = np_task_get(L, ud, which) != LUA_TNIL;
+    lua_pop(L, there ? 1 : 2);
+    if (!there) return;
+  }
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_values[which]);
+  lua_pushvalue(L, ud);
+  lua_rotate(L, -3, -1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
 }
 
 void np_scheduler_forget(lua_State *L) {
@@ -143,7 +184,7 @@ static void keep_outcome(lua_State *L, np_task *t) {
     n = 1;
     if (t->outcome == NP_RAISED) {
       np_stitch_push(L, -1);
-      lua_setiuservalue(L, 1, NP_TASK_TRACE);
+      np_task_set(L, 1, NP_TASK_TRACE);
     }
   } else if (n > 1) {
     lua_createtable(L, n, 0);
@@ -151,7 +192,7 @@ static void keep_outcome(lua_State *L, np_task *t) {
     for (int i = n; i > 0; i--) lua_rawseti(L, 3, i);
   }
   t->nresults = n;
-  if (n > 0) lua_setiuservalue(L, 1, NP_TASK_RESULT);
+  if (n > 0) np_task_set(L, 1, NP_TASK_RESULT);
 }
 
 int np_task_finish(lua_State *L, np_task *t) {
@@ -167,7 +208,7 @@ static int k_body(lua_State *L, int status, lua_KContext ctx) {
   if (status == LUA_OK || status == LUA_YIELD) t->outcome = NP_RETURNED;
   else
     t->outcome = np_is_cancelled(L, -1) && t->root.stage != NP_CALM ? NP_WAS_CANCELLED : NP_RAISED;
-  return t->on_end ? t->on_end(L, t) : np_task_finish(L, t);
+  return t->serves ? np_connection_end(L, t) : np_task_finish(L, t);
 }
 
 /* Stack: task, message handler, function, arguments. */
@@ -193,7 +234,7 @@ static void init_task(np_task *t, np_runtime *rt) {
 /* A new task for the function and nargs arguments on top of L, which stay there below the task.  L
  * has the room that every C function begins with. */
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs) {
-  np_task *t = np_new_object(L, &np_task_type, sizeof *t, NP_TASK_USERVALUES);
+  np_task *t = np_new_object(L, &np_task_type, sizeof *t, 1);
   init_task(t, rt);
   np_thread th = get_thread(L, rt);
   lua_State *T = th.T;
@@ -225,7 +266,7 @@ np_task *np_task_spawn(lua_State *L, int nargs) {
   np_task *t = np_task_of(L);
   np_runtime *rt = t ? t->rt : np_runtime_of(L);
   np_group *g = t ? np_nearest_group(t) : rt->main;
-  if (t && t->on_end && g == t->home) g = np_own_group(L, t);
+  if (t && t->serves && g == t->home) g = np_own_group(L, t);
   return np_task_new(L, rt, g, nargs);
 }
 
@@ -242,9 +283,9 @@ static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
   int err = lua_gettop(L);
   t->outcome = np_connection_lost(L, t, err - 1, err) ? NP_RETURNED : NP_RAISED;
   t->nresults = 1;
-  lua_setiuservalue(L, -2, NP_TASK_RESULT);
+  np_task_set(L, -2, NP_TASK_RESULT);
   lua_pushnil(L); /* no traceback: it would need memory */
-  lua_setiuservalue(L, -2, NP_TASK_TRACE);
+  np_task_set(L, -2, NP_TASK_TRACE);
   end_task(L, t, lua_gettop(L));
   lua_pop(L, 1);
   lua_resetthread(T);
@@ -255,7 +296,7 @@ static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
 static void warn_killed(np_runtime *rt, np_task *t, const char *why) {
   char text[512], where[LUA_IDSIZE + 16];
   np_task_where(t, where, sizeof where);
-  bool named = lua_getiuservalue(rt->L, -1, NP_TASK_NAME) == LUA_TSTRING;
+  bool named = np_task_get(rt->L, -1, NP_TASK_NAME) == LUA_TSTRING;
   snprintf(text, sizeof text, "neap: task %u%s%.100s%s %s and was closed%s%s", t->id,
            named ? " (" : "", named ? lua_tostring(rt->L, -1) : "", named ? ")" : "", why,
            *where ? " at " : "", where);
@@ -288,7 +329,7 @@ void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
   t->outcome = NP_WAS_CANCELLED;
   t->nresults = 1;
   np_push_cancelled(L);
-  lua_setiuservalue(L, -2, NP_TASK_RESULT);
+  np_task_set(L, -2, NP_TASK_RESULT);
   end_task(L, t, lua_gettop(L));
   lua_pop(L, 1);
   lua_settop(th.T, 0);

@@ -10,9 +10,8 @@ int np_task_push_results(lua_State *L, np_task *t) {
   int ud = lua_gettop(L); /* the task is on top */
   lua_pushboolean(L, t->outcome == NP_RETURNED);
   if (t->nresults == 0) return 1;
-  lua_getiuservalue(L, ud, NP_TASK_RESULT);
-  if (t->outcome == NP_WAS_CANCELLED && lua_getiuservalue(L, ud, NP_TASK_TRACE) != LUA_TNIL)
-    return 3;
+  np_task_get(L, ud, NP_TASK_RESULT);
+  if (t->outcome == NP_WAS_CANCELLED && np_task_get(L, ud, NP_TASK_TRACE) != LUA_TNIL) return 3;
   lua_settop(L, ud + 2);
   if (t->outcome != NP_RETURNED || t->nresults == 1) return 2;
   int table = lua_gettop(L);
@@ -68,7 +67,7 @@ static int f_cancel(lua_State *L) {
   lua_settop(L, 2);
   bool now = t->state != NP_ENDED && t->root.stage == NP_CALM;
   if (now) {
-    lua_setiuservalue(L, 1, NP_TASK_TRACE);
+    np_task_set(L, 1, NP_TASK_TRACE);
     np_cancel_scope(t, &t->root);
   }
   lua_pushboolean(L, now);
@@ -85,7 +84,7 @@ static int f_index(lua_State *L) {
   np_task *t = np_check_object(L, 1, &np_task_type);
   const char *key = lua_tostring(L, 2);
   if (!key) return 0;
-  if (strcmp(key, "name") == 0) lua_getiuservalue(L, 1, NP_TASK_NAME);
+  if (strcmp(key, "name") == 0) np_task_get(L, 1, NP_TASK_NAME);
   else if (strcmp(key, "id") == 0) lua_pushinteger(L, t->id);
   else if (strcmp(key, "state") == 0) lua_pushstring(L, state_name(t));
   else return 0;
@@ -98,14 +97,13 @@ static int f_newindex(lua_State *L) {
   if (strcmp(key, "name") != 0)
     return luaL_error(L, "a task has no field '%s' to set (only name)", key);
   luaL_checkstring(L, 3);
-  lua_setiuservalue(L, 1, NP_TASK_NAME);
+  np_task_set(L, 1, NP_TASK_NAME);
   return 0;
 }
 
 static int f_tostring(lua_State *L) {
   np_task *t = np_check_object(L, 1, &np_task_type);
-  const char *name =
-    lua_getiuservalue(L, 1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  const char *name = np_task_get(L, 1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
   lua_pushfstring(L, "neap.task{%d%s%s %s%s%s}", (int)t->id, name ? " " : "", name ? name : "",
                   state_name(t), t->kind ? " for " : "", t->kind ? t->kind->what : "");
   return 1;

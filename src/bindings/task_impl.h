@@ -56,9 +56,10 @@ typedef enum np_taskstate { NP_READY, NP_RUNNING, NP_WAITING, NP_ENDED } np_task
 typedef enum np_outcome { NP_RETURNED, NP_RAISED, NP_WAS_CANCELLED } np_outcome;
 
 /* A userdata, kept alive by its thread, at the bottom of whose stack it lies until it has ended.
- * User values: the results or the error; the error's traceback or the reason of the cancellation;
- * the name. */
-enum { NP_TASK_RESULT = 1, NP_TASK_TRACE, NP_TASK_NAME, NP_TASK_USERVALUES = 3 };
+ * What goes with one: the results or the error, a connection's before (its user value); the error's
+ * traceback or the reason of the cancellation; the name.  Few tasks have the last two: those lie in
+ * tables with weak keys (32 bytes less per task). */
+typedef enum np_taskvalue { NP_TASK_RESULT, NP_TASK_TRACE, NP_TASK_NAME } np_taskvalue;
 struct np_task {
   const np_type *type;
   np_runtime *rt;
@@ -72,24 +73,26 @@ struct np_task {
   np_timer timer;
   uint64_t deadline_ns;    /* of the wait in hand, without scopes */
   const np_waitkind *kind; /* what it waits for; NULL: not waiting */
-  void *obj;
-  np_scope *by;      /* the scope that ended the last wait; NULL */
+  union {
+    void *obj;    /* while it waits */
+    np_scope *by; /* else: the scope that ended the last wait; NULL */
+  };
   lua_State **chain; /* nested coroutines that are active, outermost first */
   uint16_t depth, chain_cap;
   uint16_t stuck;         /* of these, entered where their resumer cannot yield */
   uint8_t state, outcome; /* np_taskstate, np_outcome */
-  int woken;
+  union {
+    int woken;    /* until it has ended */
+    int nresults; /* then */
+  };
   int place; /* its thread's, see np_thread */
-  int nresults;
   uint32_t id;
   bool suspending; /* set by np_wait until the scheduler has control */
   bool
     checkpoint; /* gave way after a call that did not wait: the next call looks for cancellation */
   bool doomed;  /* close it from outside when it next suspends */
   bool leaving; /* ... because it called os.exit */
-  /* Its body has ended (task, handler, then results or the error): ends with np_task_finish. NULL:
-   * that at once. See connection.c. */
-  int (*on_end)(lua_State *L, np_task *t);
+  bool serves;  /* a connection: its end is told, see connection.c */
 };
 
 /* A Lua thread that tasks run on, and its place in the table of all threads, which keeps it
@@ -186,6 +189,10 @@ lua_State *np_task_top(const np_task *t);
 /* One that has not ended: found at the bottom of its thread's stack. Never raises; for reports and
  * rare paths. */
 void np_push_task(lua_State *L, np_task *t);
+/* Pushes a value of the task at index ud; its type.  Pops and sets one, which may raise (no memory)
+ * if it is no RESULT and not nil. */
+int np_task_get(lua_State *L, int ud, np_taskvalue which);
+void np_task_set(lua_State *L, int ud, np_taskvalue which);
 void np_scheduler_init(lua_State *L);
 void np_scheduler_forget(lua_State *L);
 
@@ -215,6 +222,9 @@ void np_group_forget(lua_State *L, np_group *g); /* its tasks have ended */
 extern const luaL_Reg np_connection_methods[]; /* of a group */
 np_group *np_own_group(lua_State *L,
                        np_task *t); /* of a connection's task; made at its first spawn */
+/* The body of a connection's task has ended (task, handler, then results or the error): tells, and
+ * ends with np_task_finish. */
+int np_connection_end(lua_State *L, np_task *t);
 /* A task that cannot tell its end itself (closed from outside, no memory): its server hears of it
  * on the main state, with the error at err (0: none). Never raises. True: it is a connection's, and
  * the error is delivered. The task's userdata is at index ud. */

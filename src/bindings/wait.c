@@ -82,7 +82,7 @@ void np_task_wake_code(np_task *t, int code) {
   np_assert(t->kind && t->state == NP_WAITING);
   if (t->kind->outside) t->rt->nwaiting_outside--;
   t->kind = NULL;
-  t->obj = NULL;
+  t->by = NULL;
   t->woken = code;
   np_timer_clear(&t->timer);
   np_task_enqueue(t);
@@ -93,12 +93,14 @@ void np_task_wake(np_task *t) { np_task_wake_code(t, 0); }
 void np_task_interrupt(np_task *t) {
   if (t->state != NP_WAITING || t->kind->deaf) return;
   uint64_t next;
-  int code = np_scopes_verdict(t, t->deadline_ns, &next, &t->by);
+  np_scope *by;
+  int code = np_scopes_verdict(t, t->deadline_ns, &next, &by);
   if (code == 0 && np_timer_set(t->rt->loop, &t->timer, next) == 0) return;
-  if (t->by && t->by->kind == NP_SCOPE_DEADLINE) t->by->hit = true;
+  if (by && by->kind == NP_SCOPE_DEADLINE) by->hit = true;
   t->woken = code ? code : -ENOMEM;
   t->kind->abort(t, t->obj);
   np_task_wake_code(t, t->woken);
+  t->by = by;
 }
 
 /* The wait is over before it began: its object forgets the task, which gives way and finds

@@ -77,8 +77,7 @@ static void push_report(lua_State *L, np_runtime *rt) {
   np_task_where(t, where, sizeof where);
   snprintf(seconds, sizeof seconds, "%.2f", (double)(real_ns() - rt->watch.since_ns) / 1e9);
   np_push_task(L, t);
-  const char *name =
-    lua_getiuservalue(L, -1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  const char *name = np_task_get(L, -1, NP_TASK_NAME) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
   lua_pushfstring(L, "neap: task %d%s%s%s has kept the loop for %s s at %s", (int)t->id,
                   name ? " (" : "", name ? name : "", name ? ")" : "", seconds, where);
   luaL_traceback(L, L, lua_tostring(L, -1), 0);
