@@ -240,6 +240,22 @@ describe("http_proxy", function()
     assert.equal(2, #heads)
   end)
 
+  it("leaves the body as it is, compressed or not", function()
+    local text = ("a line\n"):rep(3000)
+    local upstream = http.serve("127.0.0.1:0", { compress = true }, function(_, res)
+      res:send(200, text, { ["Content-Type"] = "text/plain" })
+    end)
+    helper.after(function() upstream:stop(0) end)
+    local s = front((upstream.address:gsub("^tcp", "http")))
+    local curl = "curl -sS --max-time 20 --cacert %s %s https://localhost:%s/ | %s"
+    local function get(options, filter)
+      return (run(curl:format(certs.path "ca.pem", options, s.url:match "%d+$", filter)))
+    end
+    assert.equal(text, get("", "cat"))
+    assert.equal(text, get("--compressed", "cat"))
+    assert.equal(text, get("-H 'Accept-Encoding: gzip'", "gzip -dc"))
+  end)
+
   it("tells the server behind it who asks, and sends pieces as they come", function()
     local function take(pieces)
       local text = ""

@@ -47,7 +47,7 @@ local talk = [[
     ws.onclose = e => done("closed " + e.code + " " + e.reason + " " + e.wasClean);
   });
   await new Promise(done => ws.onopen = done);
-  const out = [ws.protocol];
+  const out = [ws.protocol, ws.extensions];
   for (const n of [0, 1, 125, 126, LARGE]) {
     ws.send("\u00fc".repeat(n));
     if (await next() !== "\u00fc".repeat(n)) out.push("text of " + n);
@@ -152,12 +152,12 @@ describe("Chromium", function()
   end)
 
   it("speaks WebSocket: text, bytes, subprotocols, closes", function()
-    local accept = echo { protocols = { "echo" }, max_message = MAX }
+    local accept = echo { protocols = { "echo" }, max_message = MAX, deflate = false }
     local url, log = serve(function(req, res)
       return (req.path == "/ws" and accept or html)(req, res)
     end)
     local page = chromium.start():open(url)
-    assert.equal("echo, closed 4000 as you like true", on(page, talk))
+    assert.equal("echo, , closed 4000 as you like true", on(page, talk))
     assert.equal("closed 1009", on(page, "const MAX = " .. MAX .. ";" .. [[
       const ws = new WebSocket("/ws");
       return new Promise(done => {
@@ -173,20 +173,28 @@ describe("Chromium", function()
     for _, line in ipairs(log) do assert.matches("more than " .. MAX .. " bytes", line) end
   end)
 
-  it("does the same over TLS, with a certificate that it was told to believe", function()
-    local accept = echo { protocols = { "echo" }, max_message = MAX }
+  it("does the same compressed and over TLS, with a certificate it is to believe", function()
+    local accept = echo { protocols = { "echo" }, max_message = MAX, deflate = true }
     local url, log = serve(function(req, res)
       if req.path == "/ws" then return accept(req, res) end
       if req.path == "/" then return html(req, res) end
+      if req.path == "/long" then
+        return res:send(200, ("a line\n"):rep(3000), { ["Content-Type"] = "text/plain" })
+      end
       res:send(200, req.body and req:body() .. " " .. req.conn.tls.version)
-    end, certs.server(), "tls://127.0.0.1:0")
+    end, certs.server { compress = true }, "tls://127.0.0.1:0")
     local pin = helper.run(("openssl x509 -in %s -pubkey -noout | openssl pkey -pubin -outform der"
       .. " | openssl dgst -sha256 -binary | base64"):format(certs.path "server.pem"))
     local flag = "--ignore-certificate-errors-spki-list=" .. pin:match "%S+"
     local page = chromium.start(flag):open(url)
     assert.equal("hello TLSv1.3", on(page, [[
       return (await fetch("/echo", { method: "POST", body: "hello" })).text();]]))
-    assert.equal("echo, closed 4000 as you like true", on(page, talk))
+    assert.matches("^echo, permessage%-deflate; [^,]*, closed 4000 as you like true$",
+      on(page, talk))
+    assert.equal("gzip true", on(page, [[
+      const r = await fetch("/long");
+      const same = await r.text() === "a line\n".repeat(3000);
+      return r.headers.get("Content-Encoding") + " " + same;]]))
     assert.same({}, page:errors())
     assert.same({}, log)
   end)

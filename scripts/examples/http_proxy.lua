@@ -50,7 +50,7 @@ local function ask(req)
   local query = req.query_string and "?" .. req.query_string or ""
   return http.request(upstream .. req.path .. query, {
     method = req.method, headers = headers, body = has_body and req:chunks() or nil,
-    redirects = 0, max_body = 1 << 40,
+    redirects = 0, max_body = 1 << 40, decompress = false,
   })
 end
 
