@@ -214,6 +214,24 @@ describe("http_proxy", function()
     assert.equal("", s.process:err())
   end)
 
+  it("passes on what is compressed as it came, to those that asked for it", function()
+    local text = ("some text\n"):rep(1000)
+    local upstream = require("neap.http").serve("127.0.0.1:0", { compress = true },
+      function(_, res) res:send(200, text, { ["Content-Type"] = "text/plain" }) end)
+    helper.after(function() upstream:stop(0) end)
+    local s = front((upstream.address:gsub("^tcp", "http")))
+    local curl = ("curl -sS -D- --cacert %s https://localhost:%s/"):format(certs.path "ca.pem",
+      s.address:match "%d+$")
+    local plain = run(curl)
+    assert.is_true(plain:find(text, 1, true) ~= nil)
+    assert.is_nil(plain:lower():find "content%-encoding")
+    local packed = run(curl .. " -H 'Accept-Encoding: gzip'")
+    assert.matches("content%-encoding: gzip", packed:lower())
+    assert.matches(("content%%-length: %d\r"):format(#packed:match "\r\n\r\n(.*)"),
+      packed:lower())
+    assert.equal(text, require("neap.zlib").decompress(packed:match "\r\n\r\n(.*)"))
+  end)
+
   it("passes on no other upgrade, and none that was not asked for", function()
     local heads = {}
     local upstream = net.serve("127.0.0.1:0", function(conn)
