@@ -9,9 +9,9 @@
 #include "bindings/task_impl.h"
 
 /* A deadline that is collected open has to leave its task's list, so it needs a finalizer; but what
- * had one lives for another cycle, and most deadlines are closed long before: two thirds of the
- * time that it took to open and close them was that of the memory they filled.  So the youngest are
- * held here and have none.  They get theirs when a cycle ends, or when YOUNG more were opened. */
+ * had one lives for another cycle, and most deadlines are closed long before: a third of the time
+ * that it took to open and close them went into the memory they filled.  So the youngest are held
+ * here and have none.  They get theirs when a cycle ends, or when YOUNG more were opened. */
 enum { YOUNG = 16 };
 
 typedef struct deadline {
