@@ -105,7 +105,8 @@ end)
 r:get("/chat", chat)
 r:get("/*path", http.files((arg[0]:match "^(.*)/" or ".") .. "/page", { cache = "no-cache" }))
 
-local server = http.serve(cert and "tls://" .. address or address, { cert = cert, key = key }, r)
+local server = http.serve(cert and "tls://" .. address or address,
+  { cert = cert, key = key, max_connections = 500 }, r)
 
 print(("webchat: listening on %s, open %s"):format(server.address,
   (server.address:gsub("^%l+://", scheme))))
