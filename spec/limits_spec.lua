@@ -583,6 +583,23 @@ limits["cookies of a domain, and in all; a name and its value"] = function()
   assert.is_nil((jar:set("http://a.org/", "x=" .. ("y"):rep(4096))))
 end
 
+limits["content codings taken off one reply"] = function()
+  local zlib = require "neap.zlib"
+  local server = http.serve("127.0.0.1:0", function(req, res)
+    local n, text = tonumber(req.query.n), "text"
+    for _ = 1, n do text = zlib.compress(text, { format = "gzip" }) end
+    res:send(200, text, { ["Content-Encoding"] = ("gzip,"):rep(n) })
+  end)
+  for n, left in pairs { [4] = 0, [5] = 0, [6] = 1 } do
+    local reply = assert(http.get(server.address:gsub("^tcp", "http") .. "/?n=" .. n))
+    local text = assert(reply:body())
+    assert.equal(left == 0 and "text" or zlib.compress("text", { format = "gzip" }), text)
+    assert.equal(left == 1 and "gzip" or nil, reply.headers["content-encoding"])
+  end
+  http.forget()
+  server:stop(0)
+end
+
 limits["a decompressed text"] = function()
   local zlib = require "neap.zlib"
   local default <const> = 64 << 20
