@@ -120,7 +120,7 @@ local sending = {
   __close = function(turn)
     local self = turn.ws
     self.sending = false
-    if not turn.done then -- it will never end
+    if not turn.done and not self.closing then -- it will never end
       self.conn:abort()
       finish(self)
     end
@@ -134,6 +134,7 @@ local function send_pieces(self, pieces, kind)
   local deflater = self.deflater
   local bits, state = opcodes[kind] | (deflater and RSV1 or 0), 0
   for piece in pieces do
+    if self.closing then return nil, "send: closed", "ECANCELED" end
     state = kind == "binary" and 0 or utf8_state(piece, state)
     if not state then error("text that is not UTF-8", 0) end
     local payload = deflater and deflater:compress(piece) or piece
@@ -145,6 +146,7 @@ local function send_pieces(self, pieces, kind)
     if deflater then tasks.yield() end
   end
   if state ~= 0 then error("text that ends inside a character", 0) end
+  if self.closing then return nil, "send: closed", "ECANCELED" end
   turn.done = true
   return send_frame(self, bits | FIN, deflater and deflater:compress("", true) or "")
 end
