@@ -1,7 +1,8 @@
 -- neap.websocket against the case list of the Autobahn test suite, as server and as client, over
 -- each kind of stream, in one piece and byte by byte: the outcome is the same.
 --
--- NEAP_ACCEPTANCE=1 (make acceptance): sections 9, 12 and 13 in the suite's own sizes.
+-- NEAP_ACCEPTANCE=1 (make acceptance): section 9 in the suite's own sizes; sections 12 and 13, which
+-- are in websocket_deflate_spec.lua, with a tenth of its messages.
 
 local cases = require "spec.support.websocket_cases"
 local certs = require "spec.support.certs"
@@ -14,17 +15,24 @@ local websocket = require "neap.websocket"
 
 local LIMIT_S = 30 * helper.slow
 local OPTIONS = { max_message = 16 << 20 }
+local MINUTES = os.getenv "NEAP_ACCEPTANCE" ~= nil
 local WHOLE_MAX = 4096 -- longer ones are cut into bytes at their ends alone
+
+local known = { [true] = {}, [false] = {} }
 
 -- The bytes of a case. server: of one that plays the server.
 local function bytes_of(sent, server)
+  local bytes = known[server][sent]
+  if bytes then return bytes end
   local out = {}
   for i, frame in ipairs(sent) do
     local bits, payload, missing = frame[1], frame[2], frame[3]
     out[i] = frames.make(bits, payload .. ("\0"):rep(missing or 0), server)
     if missing then out[i] = out[i]:sub(1, -1 - missing) end
   end
-  return table.concat(out)
+  bytes = table.concat(out)
+  known[server][sent] = bytes
+  return bytes
 end
 
 -- How a case's bytes are written.
@@ -119,7 +127,7 @@ end
 
 local function check(run, write, wanted)
   for _, case in ipairs(cases) do
-    if not wanted or wanted(case) then
+    if wanted(case) then
       local got = run(case, write)
       local same = got and #got == #case[3]
       for i = 1, same and #got or 0 do same = same and got[i] == case[3][i] end
@@ -142,7 +150,12 @@ describe("the Autobahn cases", function()
   for role, make in pairs { ["our server"] = our_server, ["our client"] = our_client } do
     for name, way in pairs(ways) do
       it(("%s over %s"):format(role, name), function()
-        check(make(way), whole, helper.hard and short or nil)
+        local n = 0
+        check(make(way), whole, function(case)
+          n = n + 1
+          if name == "tls" and not MINUTES and n % 6 > 0 then return false end -- the handshakes
+          return name == "tcp" and helper.slow == 1 or short(case)
+        end)
       end)
     end
     it(("%s over TCP, byte by byte"):format(role), function()

@@ -415,7 +415,7 @@ describe("the Autobahn cases of compression", function()
       for _, text in pairs(corpus()) do
         for _, size in ipairs(sizes) do
           if not helper.hard or size[1] <= 4096 then
-            exchange(ws, text, size[1], size[2], MINUTES and 1000 or 3)
+            exchange(ws, text, size[1], size[2], MINUTES and 100 or 3)
           end
         end
       end
