@@ -1,8 +1,8 @@
 -- neap.websocket against the case list of the Autobahn test suite, as server and as client, over
 -- each kind of stream, in one piece and byte by byte: the outcome is the same.
 --
--- NEAP_ACCEPTANCE=1 (make acceptance): section 9 in the suite's own sizes; sections 12 and 13, which
--- are in websocket_deflate_spec.lua, with a tenth of its messages.
+-- NEAP_ACCEPTANCE=1 (make acceptance): section 9 in the suite's own sizes; sections 12 and 13, in
+-- websocket_deflate_spec.lua, with a tenth of its messages.
 
 local cases = require "spec.support.websocket_cases"
 local certs = require "spec.support.certs"
