@@ -123,11 +123,13 @@ static int f_resp(lua_State *L) {
   return new_codec(L, NP_COND_RESP, 0, opt_size(L, 1, NP_READ_MAX));
 }
 
-/* codec.http_request([max]), codec.http_response([max]): the head of an HTTP/1 message as a table;
- * at most max bytes (16 KiB). */
+/* codec.http_request([max [, raw]]), codec.http_response([max]): the head of an HTTP/1 message as a
+ * table; at most max bytes (16 KiB). raw: with its field lines as text in `fields`, for
+ * codec.http_fields, instead of `headers`. */
 enum { HTTP_HEAD_MAX = 16 << 10 };
 static int f_http_request(lua_State *L) {
-  return new_codec(L, NP_COND_HTTP_REQUEST, 0, opt_size(L, 1, HTTP_HEAD_MAX));
+  size_t max = opt_size(L, 1, HTTP_HEAD_MAX);
+  return new_codec(L, NP_COND_HTTP_REQUEST, (size_t)lua_toboolean(L, 2), max);
 }
 static int f_http_response(lua_State *L) {
   return new_codec(L, NP_COND_HTTP_RESPONSE, 0, opt_size(L, 1, HTTP_HEAD_MAX));
@@ -239,6 +241,7 @@ int luaopen_neap_codec_core(lua_State *L) {
     {"fixed", f_fixed},
     {"http_request", f_http_request},
     {"http_response", f_http_response},
+    {"http_fields", np_codec_http_fields},
     {"is_codec", f_is_codec},
     {"line", f_line},
     {"netstring", f_netstring},

@@ -52,6 +52,7 @@ const char *np_cond_name(const np_cond *c);
 int np_new_scanner(lua_State *L);   /* codec:scanner() */
 int np_codec_encode(lua_State *L);  /* codec:encode(message...) */
 int np_codec_address(lua_State *L); /* codec.address(s, default) */
+int np_codec_http_fields(lua_State *L);
 int np_codec_canonical(lua_State *L);
 int np_codec_error(lua_State *L);
 int np_codec_options(lua_State *L);

@@ -64,14 +64,30 @@ static bool set_field(lua_State *L, np_span name, np_span value, const np_bytes 
   return true;
 }
 
-static bool set_fields(lua_State *L, const np_http_head *h, const char *end, const np_bytes *b) {
-  const char *s = h->fields;
+static bool push_fields(lua_State *L, const char *s, const char *end, const np_bytes *b) {
   np_span name, value;
   lua_newtable(L);
   while (np_http_field(&s, end, &name, &value))
-    if (!set_field(L, name, value, b)) return false;
+    if (name.n > NP_HTTP_NAME_MAX || !set_field(L, name, value, b)) return false;
+  return true;
+}
+
+/* raw: as they are. A server's handler that asks for none saves their table, which costs more than
+ * all else about the head. */
+static bool set_fields(lua_State *L, const np_http_head *h, const char *end, bool raw,
+                       const np_bytes *b) {
+  if (raw) return set_span(L, "fields", (np_span){h->fields, (size_t)(end - h->fields)}, b);
+  if (!push_fields(L, h->fields, end, b)) return false;
   lua_setfield(L, -2, "headers");
   return true;
+}
+
+/* http_fields(lines): the table of the field lines of a raw head. */
+int np_codec_http_fields(lua_State *L) {
+  size_t n;
+  const char *s = luaL_checklstring(L, 1, &n);
+  luaL_argcheck(L, push_fields(L, s, s + n, NULL), 1, "the field lines of a head expected");
+  return 1;
 }
 
 static bool set_request(lua_State *L, const np_http_head *h, const np_bytes *b) {
@@ -95,7 +111,7 @@ int np_push_http_head(lua_State *L, const np_cond *c, const char *frame, const n
   }
   if (np_unlikely(np_bytes_moved(b))) return -EAGAIN;
   bool whole = request ? set_request(L, &h, b) : set_span(L, "reason", h.reason, b);
-  if (!whole || !set_fields(L, &h, frame + c->len, b)) return -EAGAIN;
+  if (!whole || !set_fields(L, &h, frame + c->len, c->need > 0, b)) return -EAGAIN;
   lua_pushinteger(L, h.version);
   lua_setfield(L, -2, "version");
   if (!request) {

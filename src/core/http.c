@@ -90,7 +90,7 @@ static bool is_host(np_span s) {
 /* The bytes up to the next CRLF, which is skipped; each LF has its CR: the condition saw to it. */
 static np_span next_line(const char **s, const char *end) {
   const char *nl = memchr(*s, '\n', (size_t)(end - *s));
-  np_span line = {*s, nl ? (size_t)(nl - *s) - 1 : 0};
+  np_span line = {*s, nl && nl > *s ? (size_t)(nl - *s) - 1 : 0};
   *s = nl ? nl + 1 : end;
   return line;
 }

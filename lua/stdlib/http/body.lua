@@ -34,7 +34,7 @@ end
 function body.new(conn, length, max, timeout)
   return setmetatable({
     conn = conn, left = length, max = max, got = 0, timeout = timeout,
-    ended = length == 0, chunk = 0, waited = 0,
+    ended = length == 0, chunk = 0, waited = 0, options = {},
   }, body)
 end
 
@@ -43,7 +43,8 @@ local function timed(self, name, a, b)
   local conn, began, left = self.conn, tasks.now(), self.timeout
   if self.rate then left = math.min(left, left - self.waited + self.got / self.rate) end
   if self.by then left = math.min(left, self.by - began) end
-  local options = { timeout = math.max(left, 0) }
+  local options = self.options -- read when the call begins, and used again
+  options.timeout = math.max(left, 0)
   local result, message, code
   if b then result, message, code = conn[name](conn, a, b, options)
   else result, message, code = conn[name](conn, a, options) end

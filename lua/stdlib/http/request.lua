@@ -1,6 +1,7 @@
 -- The request as a handler sees it: the head that C has read, and its body.
 
 local bodies = require "neap.http.body"
+local codec = require "neap.codec.core"
 
 local request = {}
 
@@ -102,6 +103,11 @@ request.meta = {
   __index = function(self, key)
     local method = methods[key]
     if method then return method end
+    if key == "headers" then
+      local headers = codec.http_fields(self.fields)
+      self.headers = headers
+      return headers
+    end
     if key ~= "query" then return nil end
     local query = request.decode_form(rawget(self, "query_string") or "")
     self.query = query

@@ -54,19 +54,38 @@ local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
 -- The framing is ours to say.
 local framing = { ["content-length"] = true, ["transfer-encoding"] = true, connection = true }
 
+-- Lines that were checked, by name and value: most servers say the same few things again and again.
+local LINES_MAX, LINE_MAX = 256, 128
+local made, count = {}, 0
+
+local function remember(name, value, line)
+  if #line > LINE_MAX then return end
+  if count == LINES_MAX then made, count = {}, 0 end
+  local of_name = made[name] or {}
+  made[name], of_name[value], count = of_name, line, count + 1
+end
+
 -- level: of the script's call, as add_fields' caller would give it to error.
 local function add_field(out, name, value, level)
+  local known = made[name]
+  known = known and known[value]
+  if known then
+    out[#out + 1] = known
+    return
+  end
   if type(name) ~= "string" or not name:find(TOKEN) then
     error(("bad header name %q"):format(tostring(name)), level + 2)
   end
-  value = tostring(value)
-  if value:find "[%z\1-\8\10-\31\127]" then
+  local text = tostring(value)
+  if text:find "[%z\1-\8\10-\31\127]" then
     error(("header %s: a character that no value may have"):format(name), level + 2)
   end
   if framing[name:lower()] then
     error(("header %s is set by what is sent"):format(name), level + 2)
   end
-  out[#out + 1] = "\r\n" .. name .. ": " .. value
+  local line = "\r\n" .. name .. ": " .. text
+  out[#out + 1] = line
+  if value == text then remember(name, value, line) end
 end
 
 local function add_fields(out, headers, level)
@@ -79,9 +98,10 @@ local function add_fields(out, headers, level)
   end
 end
 
-function response.new(conn, req, keep_alive)
-  return setmetatable({
-    conn = conn, req = req, keep_alive = keep_alive, sent = false,
+function response.new(conn, req, keep_alive, has_body)
+  return setmetatable({ -- all that each answer sets or asks for: the table does not grow
+    conn = conn, req = req, keep_alive = keep_alive, has_body = has_body, sent = false,
+    done = false, broken = false, code = false, size = false,
   }, response)
 end
 
@@ -112,7 +132,7 @@ local function head(self, status, headers, framed, level)
   local out, req = { status_line(status), date_line(), framed }, self.req
   local extra = rawget(self, "extra")
   if extra and headers then extra = others(extra, headers) end
-  if (req.length or req.chunked) and body_in_the_way(req) then self.keep_alive = false end
+  if self.has_body and body_in_the_way(req) then self.keep_alive = false end
   if not self.keep_alive then out[#out + 1] = "\r\nConnection: close"
   elseif self.req.version == 10 then out[#out + 1] = "\r\nConnection: keep-alive" end
   if extra then add_fields(out, extra, level + 1) end

@@ -119,7 +119,7 @@ end
 local function finish(conn, req, res, limits)
   if not res.sent then answer_for(req, res)
   elseif not res.done then res:finish() end
-  local has_body = req.chunked or req.length
+  local has_body = res.has_body
   if has_body or res.broken or limits.access_log then tell(limits, conn, req, res) end
   if res.broken then
     conn:abort()
@@ -169,12 +169,13 @@ local function connection(handler, limits, conn)
       return refused(conn, limits, head.refusal, head.why)
     end
     head.query_string, head.query, head.conn, head.limits = head.query, nil, conn, limits
+    local has_body = (head.chunked or head.length) ~= nil
     local req = setmetatable(head, meta)
-    local res = new(conn, req, head.keep_alive)
+    local res = new(conn, req, head.keep_alive or false, has_body)
     if limits.compresses then res.compress = true end
     state.res = res
     handler(req, res)
-    if head.taken then return end
+    if rawget(req, "taken") then return end
     if not finish(conn, req, res, limits) then break end
     state.res = nil
   end
@@ -212,7 +213,7 @@ function server.handler(opts, handler)
   limits.access_log = opts and opts.access_log
   limits.compress = compress.options(opts and opts.compress)
   limits.compresses = opts and opts.compress and true
-  limits.head = codec.http_request(limits.max_head)
+  limits.head = codec.http_request(limits.max_head, true)
   limits.head_timeouts = { timeout = limits.head_timeout }
   limits.log = rest.log or function(line) io.stderr:write(line, "\n") end
   return function(conn) return connection(handler, limits, conn) end, rest
