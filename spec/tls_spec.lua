@@ -186,6 +186,27 @@ describe("a TLS server", function()
     assert.equal("HELLO", c:read())
   end)
 
+  it("says all that it has to say in two sends", function()
+    if helper.hard then return end -- each byte is one
+    local dir = helper.tmpdir()
+    local path = helper.write_file(dir .. "/server.lua", ([[
+      local server = net.serve("tls://127.0.0.1:0", { cert = %q, key = %q }, function(c)
+        c:write(c:read():upper(), "\n")
+      end)
+      print(server.address)]]):format(certs.path "server.pem", certs.path "server.key"))
+    local p = helper.start(("ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o %s/calls -e trace=" ..
+      "sendto,sendmsg,shutdown %s -lnet=neap.net %s"):format(dir, helper.neap, path))
+    local c <close> = assert(net.connect(p:expect "(tls://[%d.:]+)", certs.client()))
+    c:write "hello\n"
+    assert.equal("HELLO\n", c:read "a") -- with close_notify, or it were a failure
+    local calls = helper.wait_until(function()
+      local text = helper.read_file(dir .. "/calls")
+      return text and text:find "shutdown" and text
+    end)
+    local _, sends = calls:gsub("send%a+%(", "")
+    assert.equal(2, sends, calls) -- up to Finished; a ticket, the answer, close_notify
+  end)
+
   it("refuses what is no TLS, in one line, and goes on", function()
     local server, _, logged = serve()
     local plain <close> = assert(net.connect((server.address:gsub("^tls", "tcp"))))
