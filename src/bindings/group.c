@@ -271,6 +271,8 @@ int luaopen_neap_group_core(lua_State *L) {
   np_type_init(L, &np_group_type);
   add_connection_methods(L);
   luaL_newlib(L, funcs);
+  np_push_serve(L);
+  lua_setfield(L, -2, "serve");
   np_push_cancelled(L);
   lua_setfield(L, -2, "cancelled");
   return 1;

@@ -26,6 +26,11 @@ int np_push_metatable(lua_State *L, const np_type *type) {
   return lua_rawgeti(L, LUA_REGISTRYINDEX, key_of(type));
 }
 
+void np_set_metatable(lua_State *L, const np_type *type) {
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, LUA_REGISTRYINDEX, key_of(type));
+}
+
 void np_type_init(lua_State *L, const np_type *type) {
   if (np_push_metatable(L, type) != LUA_TNIL) {
     lua_pop(L, 1);

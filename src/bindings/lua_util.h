@@ -19,6 +19,8 @@ typedef struct np_type {
 
 /* Makes the metatable once per state. */
 void np_type_init(lua_State *L, const np_type *type);
+/* The table on top, which stays there, is it. */
+void np_set_metatable(lua_State *L, const np_type *type);
 /* Pushes it, or nil before np_type_init; returns the type of what it pushed. */
 int np_push_metatable(lua_State *L, const np_type *type);
 /* A new userdata of `size` bytes, zeroed, its first word the type; metatable set. */

@@ -229,6 +229,7 @@ void np_free(np_runtime *rt) {
   rt->freeing = true;
   end_tasks(rt);
   np_watchdog_off(rt);
+  np_scheduler_forget_tasks(rt);
   if (rt->state) {
     np_state_free(rt->state);
   } else {

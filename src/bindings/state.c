@@ -12,6 +12,8 @@
 
 #include <lauxlib.h>
 
+#include "core/base.h"
+
 enum {
   CLASS_BYTES = 16, /* alignment of everything Lua stores */
   CLASSES = 45, /* up to 720 bytes: closures, tables, short strings, userdata, a thread's stack */
@@ -31,21 +33,7 @@ struct np_state {
   bool warnings_on, warning_shown, warning_goes_on; /* "@on"; the pieces of one message */
 };
 
-#ifdef __has_feature /* clang's way; gcc defines __SANITIZE_ADDRESS__ */
-#define SANITIZED __has_feature(address_sanitizer)
-#elif defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#else
-#define SANITIZED 0
-#endif
-
-#if defined(NP_HARD) || SANITIZED
-#define POOLED 0
-#else
-#define POOLED 1
-#endif
-
-static bool small(size_t n) { return POOLED && n - 1 < (size_t)CLASSES * CLASS_BYTES; }
+static bool small(size_t n) { return NP_POOLED && n - 1 < (size_t)CLASSES * CLASS_BYTES; }
 static size_t class_of(size_t n) { return (n - 1) / CLASS_BYTES; }
 
 static void *from_slab(np_state *s, size_t bytes) {

@@ -33,13 +33,17 @@ void np_stream_on_event(void *owner, int what) {
 
 /* ---- making ---- */
 
-static stream *new_closed(lua_State *L, int origin) {
-  stream *u = np_new_object(L, &np_stream_type, sizeof *u, 1);
+static stream *init_closed(stream *u) {
   np_node_init(&u->turns);
   np_node_init(&u->flushers);
   u->timeout_ns = u->write_timeout_ns = NP_NEVER;
   u->line_max = NP_LINE_MAX;
   u->read_max = NP_READ_MAX;
+  return u;
+}
+
+static stream *new_closed(lua_State *L, int origin) {
+  stream *u = init_closed(np_new_object(L, &np_stream_type, sizeof *u, 1));
   if (origin) lua_pushvalue(L, origin);
   else np_origin_push(L);
   lua_setiuservalue(L, -2, UV_ORIGIN);
@@ -47,6 +51,34 @@ static stream *new_closed(lua_State *L, int origin) {
 }
 
 void np_push_closed_stream(lua_State *L, int origin) { new_closed(L, origin); }
+
+/* What its metatable is registered as: that of streams, without __gc. */
+static const np_type served_type = {.name = "neap.stream"};
+
+static void make_served_metatable(lua_State *L) {
+  np_type_init(L, &np_stream_type);
+  lua_newtable(L);
+  np_push_metatable(L, &np_stream_type);
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -6);
+  }
+  lua_pop(L, 1);
+  lua_pushnil(L);
+  lua_setfield(L, -2, "__gc");
+  np_set_metatable(L, &served_type);
+}
+
+void np_push_served_stream(lua_State *L) {
+  if (np_unlikely(np_push_metatable(L, &served_type) == LUA_TNIL)) {
+    lua_pop(L, 1);
+    make_served_metatable(L);
+  }
+  lua_pop(L, 1);
+  stream *u = init_closed(np_new_object(L, &served_type, sizeof *u, 1));
+  u->type = &np_stream_type;
+}
 
 static int p_new(lua_State *L) {
   new_closed(L, 0);
@@ -200,18 +232,22 @@ static void wake_all(stream *u, int code) {
   while (np_node_linked(&u->flushers)) np_waiter_fail(np_waiter_first(&u->flushers), code);
 }
 
-static int end_stream(lua_State *L, stream *u, bool abort) {
+static int end_core(stream *u, bool abort) {
   np_stream *s = u->s;
-  if (!s) return lua_pushboolean(L, 1), 1;
-  char name[2 * NP_ADDR_MAX + 8] = "";
-  if (!abort) np_stream_end(s); /* shows a failure while the ends still have names */
-  if (np_stream_error(s)) np_stream_describe(u, name, sizeof name);
   if (u->holder) u->holder->closed(u->holder);
   u->s = NULL;
   wake_all(u, NP_ECLOSED);
-  int r = 0;
-  if (abort) np_stream_abort(s);
-  else r = np_stream_close(s);
+  if (!abort) return np_stream_close(s);
+  np_stream_abort(s);
+  return 0;
+}
+
+static int end_stream(lua_State *L, stream *u, bool abort) {
+  if (!u->s) return lua_pushboolean(L, 1), 1;
+  char name[2 * NP_ADDR_MAX + 8] = "";
+  if (!abort) np_stream_end(u->s); /* shows a failure while the ends still have names */
+  if (np_stream_error(u->s)) np_stream_describe(u, name, sizeof name);
+  int r = end_core(u, abort);
   if (r < 0) return np_fail(L, r, "close %s", name);
   lua_pushboolean(L, 1);
   return 1;
@@ -227,6 +263,20 @@ void np_stream_abort_object(lua_State *L, int idx) {
   stream *u = np_check_object(L, idx, &np_stream_type);
   np_stream_abort(u->s);
   u->s = NULL;
+}
+
+bool np_stream_close_object(lua_State *L, int idx) {
+  stream *u = np_test_object(L, idx, &np_stream_type);
+  if (u && u->s) end_core(u, false);
+  return u != NULL;
+}
+
+bool np_stream_set_defaults(lua_State *L, int idx, uint64_t timeout_ns, size_t line_max) {
+  stream *u = np_test_object(L, idx, &np_stream_type);
+  if (!u) return false;
+  u->timeout_ns = timeout_ns;
+  if (line_max > 0) u->line_max = line_max;
+  return true;
 }
 
 static int f_gc(lua_State *L) {

@@ -44,8 +44,11 @@ typedef struct np_group {
   bool body_cancelled; /* its body was ended by the group's cancellation */
   bool cancelled;      /* its tasks were told to end; new ones are told at once */
   bool gone; /* forgotten: its tasks have ended or were given away, there can be no new ones */
-  bool owner_waits; /* for the children */
-  int ended_by;     /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
+  bool owner_waits;     /* for the children */
+  bool watched;         /* its function is told of each connection's end, not of failures alone */
+  uint32_t connections; /* being served */
+  uint64_t total;       /* ... and those before them */
+  int ended_by;         /* what interrupted that wait: NP_WOKEN_CANCEL, -ETIMEDOUT or 0 */
 } np_group;
 
 /* User values of a group: its first error, the error's traceback, and what is called at the end of
@@ -90,6 +93,7 @@ struct np_task {
   bool suspending; /* set by np_wait until the scheduler has control */
   bool
     checkpoint; /* gave way after a call that did not wait: the next call looks for cancellation */
+  bool seen;    /* its userdata was given to a script: it is this task for ever */
   bool doomed;  /* close it from outside when it next suspends */
   bool leaving; /* ... because it called os.exit */
   bool serves;  /* a connection: its end is told, see connection.c */
@@ -100,6 +104,7 @@ struct np_task {
 typedef struct np_thread {
   lua_State *T; /* NULL: the place is empty */
   int place;
+  np_task *task; /* its last one, alone on its stack: the next served connection's */
 } np_thread;
 
 /* What a signal handler asks of the code that runs. */
@@ -177,6 +182,11 @@ np_runtime *np_runtime_find(lua_State *L); /* NULL: none */
 
 /* schedule.c */
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs);
+/* The same for a task that no script sees: function and argument are at f and arg, and the argument
+ * is kept as its NP_TASK_RESULT.  Its userdata was another such task's, of which reserve makes sure;
+ * after it, nothing is allocated.  A new userdata for each costs 490 instructions more. */
+void np_task_reserve(lua_State *L, np_runtime *rt);
+np_task *np_task_reserved(lua_State *L, np_runtime *rt, np_group *home, int f, int arg);
 int np_task_finish(lua_State *L,
                    np_task *t); /* on its thread: keeps the outcome, tells who waits for it */
 void np_task_resume(np_runtime *rt, np_task *t);
@@ -195,6 +205,7 @@ int np_task_get(lua_State *L, int ud, np_taskvalue which);
 void np_task_set(lua_State *L, int ud, np_taskvalue which);
 void np_scheduler_init(lua_State *L);
 void np_scheduler_forget(lua_State *L);
+void np_scheduler_forget_tasks(np_runtime *rt); /* of idle threads: before the state is closed */
 
 /* task.c */
 int np_task_push_results(lua_State *L, np_task *t); /* true, ... or false, err[, reason] */
@@ -220,6 +231,7 @@ void np_group_forget(lua_State *L, np_group *g); /* its tasks have ended */
 
 /* connection.c */
 extern const luaL_Reg np_connection_methods[]; /* of a group */
+void np_push_serve(lua_State *L);
 np_group *np_own_group(lua_State *L,
                        np_task *t); /* of a connection's task; made at its first spawn */
 /* The body of a connection's task has ended (task, handler, then results or the error): tells, and

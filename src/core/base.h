@@ -20,6 +20,20 @@ _Noreturn void np_assert_failed(const char *what, const char *file, int line);
 #define np_unlikely(x) __builtin_expect(!!(x), 0)
 #define np_countof(a) (sizeof(a) / sizeof *(a))
 
+/* Memory that is kept to be used again: not where the sanitizers should watch it. */
+#ifdef __has_feature /* clang's way; gcc defines __SANITIZE_ADDRESS__ */
+#define NP_SANITIZED __has_feature(address_sanitizer)
+#elif defined(__SANITIZE_ADDRESS__)
+#define NP_SANITIZED 1
+#else
+#define NP_SANITIZED 0
+#endif
+#if defined(NP_HARD) || NP_SANITIZED
+#define NP_POOLED 0
+#else
+#define NP_POOLED 1
+#endif
+
 static inline size_t np_min(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t np_max(size_t a, size_t b) { return a > b ? a : b; }
 

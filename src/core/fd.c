@@ -231,7 +231,7 @@ static void fd_close(np_transport *t, bool abort) {
     setsockopt(f->fd, SOL_SOCKET, SO_LINGER, &rst, sizeof rst);
   }
   drop_fd(f);
-  free(f);
+  np_spare_give(t->loop, NP_SPARE_FD, f);
 }
 
 static int fd_take(np_transport *t) {
@@ -240,7 +240,7 @@ static int fd_take(np_transport *t) {
   np_poll_remove(t->loop, &f->poll, false);
   np_fdq_done(&f->fdq);
   put_back(f);
-  free(f);
+  np_spare_give(t->loop, NP_SPARE_FD, f);
   return fd;
 }
 
@@ -286,7 +286,7 @@ static void on_poll(np_poll *p, int events) {
 }
 
 int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **out) {
-  fdt *f = calloc(1, sizeof *f);
+  fdt *f = np_spare_take(l, NP_SPARE_FD, sizeof *f);
   if (!f) {
     if (fd > 2) close(fd);
     return -ENOMEM;
@@ -295,7 +295,7 @@ int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **ou
   f->t.at_once = kind->unix_ ? 0 : TCP_AT_ONCE;
   f->t.loop = l;
   f->t.writable = true;
-  f->t.readable = kind->file || kind->blocking;
+  f->t.readable = kind->file || kind->blocking || kind->eager;
   f->kind = *kind;
   f->fd = fd;
   np_poll_init(&f->poll, on_poll);
@@ -308,7 +308,7 @@ int np_transport_fd(np_loop *l, int fd, const np_fdkind *kind, np_transport **ou
   }
   if (r < 0) {
     if (fd > 2) close(fd);
-    free(f);
+    np_spare_give(l, NP_SPARE_FD, f);
     return r;
   }
   *out = &f->t;

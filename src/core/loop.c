@@ -73,7 +73,42 @@ int np_loop_new(np_loop **out, const char *poll) {
   return 0;
 }
 
+#if NP_POOLED
+enum { SPARES_MAX = 64 }; /* of each: 30 KiB */
+#else
+enum { SPARES_MAX = 0 };
+#endif
+
+void *np_spare_take(np_loop *l, int which, size_t size) {
+  struct np_spares *s = &l->spares[which];
+  void *p = s->first;
+  if (!p) return calloc(1, size);
+  memcpy(&s->first, p, sizeof s->first);
+  s->count--;
+  return memset(p, 0, size);
+}
+
+void np_spare_give(np_loop *l, int which, void *p) {
+  struct np_spares *s = &l->spares[which];
+  if (s->count >= SPARES_MAX) {
+    free(p);
+    return;
+  }
+  memcpy(p, &s->first, sizeof s->first);
+  s->first = p;
+  s->count++;
+}
+
+static void free_spares(struct np_spares *s) {
+  while (s->first) {
+    void *p = s->first;
+    memcpy(&s->first, p, sizeof s->first);
+    free(p);
+  }
+}
+
 static void destroy(np_loop *l) {
+  for (int i = 0; i < NP_SPARES; i++) free_spares(&l->spares[i]);
   np_resolve_shutdown(l);
   np_fs_shutdown(l);
   np_signal_shutdown(l);

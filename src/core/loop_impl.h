@@ -65,6 +65,10 @@ struct np_loop {
   long busy;     /* np_loop_busy_add */
   bool freed;    /* np_loop_free was called: goes with its last object */
   void *slot[NP_SLOTS];
+  struct np_spares {
+    void *first; /* each begins with the next's address */
+    int count;
+  } spares[NP_SPARES];
 
   np_lease *lease; /* whose bytes are in scratch */
   char *scratch;

@@ -277,7 +277,7 @@ static int describe(np_object *o, char *buf, size_t size);
 static const np_objtype stream_type = {"stream", describe};
 
 int np_stream_new(np_loop *l, np_transport *t, np_stream **out) {
-  np_stream *s = calloc(1, sizeof *s);
+  np_stream *s = np_spare_take(l, NP_SPARE_STREAM, sizeof *s);
   if (!s) {
     t->ops->close(t, false);
     return -ENOMEM;
@@ -304,6 +304,15 @@ void np_stream_fail(np_stream *s, int code) {
   np_soon_add(s->obj.loop, &s->again); /* tells who waits */
 }
 
+/* The loop goes with its last object. */
+static void give_back(np_stream *s) {
+  np_loop *l = s->obj.loop;
+  bool last = np_loop_freed(l);
+  np_object_done(&s->obj);
+  if (last) free(s);
+  else np_spare_give(l, NP_SPARE_STREAM, s);
+}
+
 void np_stream_free(np_stream *s, bool abort) {
   np_loop *l = s->obj.loop;
   np_trace(l, abort ? "abort" : "close", &s->obj, s->werror);
@@ -316,8 +325,7 @@ void np_stream_free(np_stream *s, bool abort) {
   np_stream_drop_out(s);
   free_own(s);
   s->t->ops->close(s->t, abort);
-  np_object_done(&s->obj);
-  free(s);
+  give_back(s);
 }
 
 void np_stream_abort(np_stream *s) { np_stream_free(s, true); }
@@ -342,8 +350,7 @@ int np_stream_take(np_stream *s, char **rest, size_t *rest_len) {
   np_timer_remove(l, &s->timer);
   free_own(s);
   int fd = s->t->ops->take(s->t);
-  np_object_done(&s->obj);
-  free(s);
+  give_back(s);
   return fd;
 }
 

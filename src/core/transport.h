@@ -83,6 +83,7 @@ typedef struct np_fdkind {
   const char *name; /* "tcp", "unix", "pipe", "tty", "file" */
   bool socket;      /* send and recv apply */
   bool unix_;       /* AF_UNIX: read by recvmsg, descriptors may come */
+  bool eager;       /* bytes may be here already: reading is tried before waiting */
   bool pipe;        /* a pipe or FIFO */
   bool file;        /* never polls: always ready */
   bool blocking;    /* 0, 1, 2: left in blocking mode, asked by poll(2) before each call */

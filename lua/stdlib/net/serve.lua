@@ -35,8 +35,14 @@ local failure = {
 ---@field connections integer connections that are being served
 ---@field total integer connections accepted so far
 local server = {}
-server.__index = server
 server.__name = "neap.server"
+
+function server:__index(key)
+  if key ~= "connections" and key ~= "total" then return server[key] end
+  if not self.group then return 0 end
+  local connections, total = self.group:connections()
+  return key == "total" and total or connections
+end
 
 local function is_common(err)
   if type(err) == "table" then return err.common or common[err.code] end
@@ -49,8 +55,8 @@ end
 
 local function to_stderr(line) io.stderr:write(line, "\n") end
 
--- At the end of each connection's task, in it: what the handler raised is told here and nowhere
--- else.
+-- At the end of a connection's task, in it, if the handler raised, which is told here and nowhere
+-- else, or if somebody waits for an end.
 local function connection_ended(self, conn, err, traceback)
   if err ~= nil then
     local _ <close> = conn -- whatever becomes of the report
@@ -59,32 +65,23 @@ local function connection_ended(self, conn, err, traceback)
     self.log(("neap: %s: %s"):format(conn.peer or self.address, text))
   end
   conn:close()
-  self.connections = self.connections - 1
   if self.watchers > 0 then self.changed:set() end
 end
 
 -- Waits until a connection has ended.
 local function wait_for_end(self, options)
   self.watchers = self.watchers + 1
+  self.group:watch_ends(true)
   self.changed:clear()
   self.changed:wait(options)
   self.watchers = self.watchers - 1
+  self.group:watch_ends(self.watchers > 0)
 end
 
 local function accept_all(self, g)
-  local unowned -- accepted, and not yet a task's
-  local _ <close> = setmetatable({}, {
-    __close = function() if unowned then unowned:close() end end,
-  })
-  for conn in self.listener:accepts() do
-    unowned = conn
-    if self.timeout then conn.timeout = self.timeout end
-    if self.line_max then conn.line_max = self.line_max end
-    self.connections = self.connections + 1
-    self.total = self.total + 1
-    g:connection(self.handler, conn)
-    unowned = nil
-    while self.connections >= self.max_connections do wait_for_end(self) end
+  while groups.serve(self.listener, g, self.handler, self.timeout, self.line_max,
+    self.max_connections) do
+    wait_for_end(self)
   end
 end
 
@@ -243,7 +240,7 @@ local function serve(addr, opts, handler)
     listener = listener, owned = owned, handler = handler,
     address = tls and listener.address:gsub("^tcp", "tls", 1) or listener.address,
     addresses = addresses,
-    connections = 0, total = 0, stopped = false, changed = event(), watchers = 0,
+    stopped = false, changed = event(), watchers = 0,
     max_connections = opts.max_connections or MAX_CONNECTIONS, timeout = timeout,
     line_max = opts.line_max, log = opts.log or to_stderr,
   }, server)
