@@ -247,7 +247,7 @@ describe("a host program", function()
 
   it("leaves the memory of sanitized builds to malloc, by either compiler", function()
     local pooled = "%s %s -std=gnu11 -D_GNU_SOURCE -Isrc $(pkg-config --cflags lua5.4) -dM -E "
-      .. "src/bindings/state.c | sed -n 's/#define POOLED //p'"
+      .. "src/bindings/state.c | sed -n 's/#define NP_POOLED //p'"
     for _, cc in ipairs { "gcc", "clang" } do
       assert.equal("0\n", (helper.run(pooled:format(cc, "-fsanitize=address"))))
       assert.equal("1\n", (helper.run(pooled:format(cc, ""))))

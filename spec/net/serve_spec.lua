@@ -196,6 +196,39 @@ describe("a handler that is cancelled", function()
     assert.equal(0, s.connections)
   end)
 
+  it("stays what a script has in its hands when other connections have come since", function()
+    local kept = {}
+    local s <close> = net.serve("unix:" .. helper.socket_path(), { timeout = 5 }, function(c)
+      if c:read() ~= "keep" then return end
+      kept[#kept + 1] = neap.current()
+      neap.current().name = "kept " .. #kept
+    end)
+    for i = 1, 12 do
+      local c <close> = assert(net.connect(s.address))
+      c:write(i % 3 == 0 and "keep\n" or "pass\n")
+      assert.equal("", c:read("a", { timeout = 5 }))
+    end
+    assert.equal(4, #kept)
+    for i, task in ipairs(kept) do
+      assert.is_true(task:join())
+      assert.equal("kept " .. i, task.name)
+      assert.equal("returned", task.state)
+      for k = 1, i - 1 do assert.not_equal(kept[k], task) end
+    end
+  end)
+
+  it("has the server's timeout in each of many connections in a row", function()
+    local s <close> = net.serve("unix:" .. helper.socket_path(), { timeout = 0.02 }, function(c)
+      local begin = neap.now()
+      local _, _, code = c:read()
+      c:write(code, " ", neap.now() - begin >= 0.02 and "in time" or "early")
+    end)
+    for _ = 1, 5 do
+      local c <close> = assert(net.connect(s.address))
+      assert.equal("ETIMEDOUT in time", c:read("a", { timeout = 5 }))
+    end
+  end)
+
   it("is closed with its connection when it goes on all the same", function()
     local s = net.serve("tcp://127.0.0.1:0", function(c)
       while true do pcall(c.read, c) end

@@ -21,45 +21,6 @@ static listener *check(lua_State *L) { return np_check_object(L, 1, &np_listener
 
 /* ---- addresses, as text ---- */
 
-static void push_address(lua_State *L, int fd) {
-  char buf[NP_ADDR_MAX];
-  np_sockaddr a;
-  int scheme = np_socket_scheme(fd);
-  if (scheme < 0 || np_socket_local(fd, &a) < 0) {
-    lua_pushfstring(L, "fd:%d", fd);
-    return;
-  }
-  np_addr_print((np_scheme)scheme, (struct sockaddr *)&a.ss, a.len, buf, sizeof buf);
-  lua_pushstring(L, buf);
-}
-
-static accepts accepts_of(int fd) {
-  bool local = np_socket_domain(fd) == AF_UNIX;
-  np_fdkind kind = {.name = local ? "unix" : "tcp", .socket = true, .unix_ = local};
-  /* A local client has sent its request before it is accepted: 740 instructions less per
-   * connection. Over TCP it has not: a useless call. */
-  kind.eager = local;
-  return (accepts){.kind = kind, .records = np_socket_type(fd) == SOCK_SEQPACKET};
-}
-
-void np_listener_settle(lua_State *L, listener *l) {
-  np_listener *core = l->core;
-  int idx = lua_gettop(L);
-  int n = np_listener_count(core);
-  const char *mem = np_listener_mem_name(core);
-  lua_createtable(L, mem ? 1 : n, 0);
-  if (mem) {
-    lua_pushfstring(L, "mem:%s", mem);
-    lua_rawseti(L, -2, 1);
-  }
-  for (int i = 0; i < n; i++) {
-    push_address(L, np_listener_fd(core, i));
-    lua_rawseti(L, -2, i + 1);
-  }
-  lua_setiuservalue(L, idx, NP_LISTENER_ADDRESSES);
-  for (int i = 0; i < n; i++) l->socks[i] = accepts_of(np_listener_fd(core, i));
-}
-
 /* Pushes the first address; it survives the close. */
 static const char *push_first(lua_State *L, int idx) {
   lua_getiuservalue(L, idx, NP_LISTENER_ADDRESSES);

@@ -1,7 +1,7 @@
-/* The scheduler: the threads tasks run on, the ready queue, and the one lua_resume that runs them.
+/* The scheduler: tasks made, ended and run, the ready queue, and the one lua_resume.
  *
  * Every body runs under a protected call at the base of its thread, so an error ends its task and
- * nothing else.  Threads are used again: 44 ns against 594 ns for a new one. */
+ * nothing else. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,12 +10,9 @@
 #include "bindings/task_impl.h"
 
 #ifdef NP_HARD
-enum { SLICE_BUDGET = 2, POOL_MAX = 2 };
+enum { SLICE_BUDGET = 2 };
 #else
-enum {
-  SLICE_BUDGET = 128, /* straight calls before a task gives way: about 0.1 ms */
-  POOL_MAX = 1024     /* idle threads that are kept: 1 MiB */
-};
+enum { SLICE_BUDGET = 128 }; /* straight calls before a task gives way: about 0.1 ms */
 #endif
 enum {
   ROUNDS_MAX = 64, /* instead of 16: channel round trip -4 % */
@@ -26,14 +23,10 @@ enum {
 /* The weak tables of traces and names. */
 static const char key_values[] = {[NP_TASK_TRACE] = 't', [NP_TASK_NAME] = 'n'};
 
-/* registry[&key_threads][place] is the thread of that place; false: it is empty. */
-static const char key_threads = 't';
-
 static np_task *from_waiter(np_node *n) { return np_container(n, np_task, waiter.node); }
 
 void np_scheduler_init(lua_State *L) {
-  lua_createtable(L, 64, 0);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_threads);
+  np_threads_init(L);
   lua_createtable(L, 0, 1);
   lua_pushliteral(L, "k");
   lua_setfield(L, -2, "__mode");
@@ -74,11 +67,6 @@ void np_task_set(lua_State *L, int ud, np_taskvalue which) {
   lua_pop(L, 1);
 }
 
-void np_scheduler_forget(lua_State *L) {
-  lua_pushnil(L);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &key_threads);
-}
-
 /* The outermost frame of T, task_body's. False: its task has not begun. */
 static bool outermost(lua_State *T, lua_Debug *ar) {
   int below = 0, above = 1;
@@ -102,68 +90,6 @@ void np_push_task(lua_State *L, np_task *t) {
   if (outermost(t->T, &ar)) lua_getlocal(t->T, &ar, 1);
   else lua_pushvalue(t->T, 2); /* above task_body */
   lua_xmove(t->T, L, 1);
-}
-
-/* ---- threads ---- */
-
-/* Room to put every place back without having to allocate then. */
-static void grow_pool(lua_State *L, np_runtime *rt) {
-  if (rt->nplaces < rt->pool_cap) return;
-  int cap = rt->pool_cap ? rt->pool_cap * 2 : 64;
-  np_thread *pool = realloc(rt->pool, (size_t)cap * sizeof *pool);
-  if (!pool) luaL_error(L, "not enough memory");
-  rt->pool = pool;
-  rt->pool_cap = cap;
-}
-
-/* The place is taken before anything is allocated: a finalizer may run then, and spawn. */
-static np_thread new_thread(lua_State *L, np_runtime *rt) {
-  if (rt->npool == 0) grow_pool(L, rt);
-  np_thread th = rt->npool > 0 ? rt->pool[--rt->npool] : (np_thread){.place = ++rt->nplaces};
-  rt->nempty = rt->npool;
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_threads);
-  th.T = lua_newthread(L);
-  lua_rawseti(L, -2, th.place);
-  lua_pop(L, 1);
-  return th;
-}
-
-/* The idle thread's last task is not used again. */
-static void forget_task(np_runtime *rt, np_thread *th) {
-  if (np_likely(!th->task)) return;
-  np_timer_remove(rt->loop, &th->task->timer);
-  th->task = NULL;
-  lua_settop(th->T, 0);
-}
-
-static np_thread get_thread(lua_State *L, np_runtime *rt) {
-  if (np_unlikely(rt->npool == rt->nempty)) return new_thread(L, rt);
-  np_thread th = rt->pool[--rt->npool];
-  forget_task(rt, &th);
-  return th;
-}
-
-static void drop_thread(lua_State *L, int place) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &key_threads);
-  lua_pushboolean(L, 0);
-  lua_rawseti(L, -2, place);
-  lua_pop(L, 1);
-}
-
-/* Keeps the thread, whose stack is empty but for th.task, for the next task; past POOL_MAX it is let
- * go, its place is kept. */
-static void recycle(np_runtime *rt, np_thread th) {
-  if (np_unlikely(lua_gethook(th.T) != NULL)) lua_sethook(th.T, NULL, 0, 0);
-  rt->pool[rt->npool++] = th;
-  if (np_likely(rt->npool - rt->nempty <= POOL_MAX)) return;
-  forget_task(rt, &th);
-  drop_thread(rt->L, th.place);
-  rt->pool[rt->npool - 1] = rt->pool[rt->nempty];
-  rt->pool[rt->nempty++] = (np_thread){.place = th.place};
-}
-
-void np_scheduler_forget_tasks(np_runtime *rt) {
-  for (int i = rt->nempty; i < rt->npool; i++) forget_task(rt, &rt->pool[i]);
 }
 
 /* ---- the body ---- */
@@ -275,10 +201,10 @@ static void start_task(np_runtime *rt, np_task *t, np_group *home) {
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs) {
   np_task *t = np_new_object(L, &np_task_type, sizeof *t, 1);
   init_task(t, rt);
-  np_thread th = get_thread(L, rt);
+  np_thread th = np_thread_get(L, rt);
   lua_State *T = th.T;
   if (nargs > LUA_MINSTACK - 8 && !(lua_checkstack(T, nargs + 8) && lua_checkstack(L, nargs + 2))) {
-    recycle(rt, th);
+    np_thread_recycle(rt, th);
     luaL_error(L, "too many arguments for a task");
   }
   t->T = T;
@@ -298,10 +224,10 @@ void np_task_reserve(lua_State *L, np_runtime *rt) {
   while (rt->npool == rt->nempty || !rt->pool[rt->npool - 1].task) {
     np_task *t = np_new_object(L, &np_task_type, sizeof *t, 1);
     np_timer_init(&t->timer, on_timer);
-    np_thread th = get_thread(L, rt);
+    np_thread th = np_thread_get(L, rt);
     lua_xmove(L, th.T, 1);
     th.task = t;
-    recycle(rt, th);
+    np_thread_recycle(rt, th);
   }
 }
 
@@ -357,7 +283,7 @@ static void base_failed(np_runtime *rt, np_task *t, lua_State *T) {
   lua_pop(L, 1);
   lua_resetthread(T);
   lua_settop(T, 0);
-  recycle(rt, th);
+  np_thread_recycle(rt, th);
 }
 
 static void warn_killed(np_runtime *rt, np_task *t, const char *why) {
@@ -400,7 +326,7 @@ void np_task_kill(np_runtime *rt, np_task *t, const char *why) {
   end_task(L, t, lua_gettop(L));
   lua_pop(L, 1);
   lua_settop(th.T, 0);
-  recycle(rt, th);
+  np_thread_recycle(rt, th);
 }
 
 /* ---- running ---- */
@@ -423,7 +349,7 @@ void np_task_resume(np_runtime *rt, np_task *t) {
   int status = lua_resume(T, rt->L, fresh, &nres);
   rt->current = NULL;
   if (np_unlikely(rt->watch.L != NULL)) np_watchdog_unhook(rt, rt->watch.L);
-  if (status == LUA_OK) recycle(rt, (np_thread){T, place, nres > 0 ? t : NULL});
+  if (status == LUA_OK) np_thread_recycle(rt, (np_thread){T, place, nres > 0 ? t : NULL});
   else if (status != LUA_YIELD) base_failed(rt, t, T);
   else if (np_unlikely(t->doomed)) close_doomed(rt, t);
   np_loop_run_later(rt->loop);

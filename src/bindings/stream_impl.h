@@ -1,4 +1,4 @@
-/* The inside of stream objects, for stream.c (making, ending, fields), stream_read.c and
+/* The inside of stream objects, for stream.c (ending, fields), stream_make.c, stream_read.c and
  * stream_write.c alone. */
 #ifndef NP_BINDING_STREAM_IMPL_H
 #define NP_BINDING_STREAM_IMPL_H
@@ -39,6 +39,8 @@ typedef struct stream {
 } stream;
 
 extern const np_type np_stream_type;
+
+enum { NP_STREAM_ORIGIN = 1 }; /* its user value: where it was made */
 
 /* Methods, called from Lua. */
 int np_f_read(lua_State *L);

@@ -1,6 +1,6 @@
 /* The inside of tasks, for the scheduler's own files alone: wait.c (waiting, waking), schedule.c
- * (running), task.c (their Lua face), group.c, scope.c, deadline.c, coroutine.c, failure.c,
- * require.c, watchdog.c, inspect.c, trace.c, runtime.c, ending.c. */
+ * (running), threads.c, task.c (their Lua face), group.c, scope.c, deadline.c, coroutine.c,
+ * failure.c, require.c, watchdog.c, inspect.c, trace.c, runtime.c, ending.c. */
 #ifndef NP_TASK_IMPL_H
 #define NP_TASK_IMPL_H
 
@@ -180,10 +180,19 @@ int np_task_refuse(lua_State *L, np_task *t, int code, lua_KContext ctx, lua_KFu
 bool np_can_wait(lua_State *L, np_task *t);
 np_runtime *np_runtime_find(lua_State *L); /* NULL: none */
 
+/* threads.c: an idle or a new thread, with an empty stack; and back, for the next task, the
+ * stack empty but for th.task. Past a limit it is let go. */
+np_thread np_thread_get(lua_State *L, np_runtime *rt);
+void np_thread_recycle(np_runtime *rt, np_thread th);
+void np_threads_init(lua_State *L);
+void np_scheduler_forget(lua_State *L);
+void np_scheduler_forget_tasks(np_runtime *rt); /* of idle threads: before the state is closed */
+
 /* schedule.c */
 np_task *np_task_new(lua_State *L, np_runtime *rt, np_group *home, int nargs);
 /* The same for a task that no script sees: function and argument are at f and arg, and the argument
- * is kept as its NP_TASK_RESULT.  Its userdata was another such task's, of which reserve makes sure;
+ * is kept as its NP_TASK_RESULT.  Its userdata was another such task's, of which reserve makes
+ * sure;
  * after it, nothing is allocated.  A new userdata for each costs 490 instructions more. */
 void np_task_reserve(lua_State *L, np_runtime *rt);
 np_task *np_task_reserved(lua_State *L, np_runtime *rt, np_group *home, int f, int arg);
@@ -204,8 +213,6 @@ void np_push_task(lua_State *L, np_task *t);
 int np_task_get(lua_State *L, int ud, np_taskvalue which);
 void np_task_set(lua_State *L, int ud, np_taskvalue which);
 void np_scheduler_init(lua_State *L);
-void np_scheduler_forget(lua_State *L);
-void np_scheduler_forget_tasks(np_runtime *rt); /* of idle threads: before the state is closed */
 
 /* task.c */
 int np_task_push_results(lua_State *L, np_task *t); /* true, ... or false, err[, reason] */

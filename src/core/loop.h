@@ -127,8 +127,8 @@ enum {
 };
 void **np_loop_slot(np_loop *l, int which);
 
-/* Memory for the objects of connections, which come and go: some blocks of each size are kept.  take:
- * zeroed, or NULL.  calloc and free instead: 730 instructions more per connection. */
+/* Memory for the objects of connections, which come and go: some blocks of each size are kept.
+ * take: zeroed, or NULL.  calloc and free instead: 730 instructions more per connection. */
 enum { NP_SPARE_STREAM, NP_SPARE_FD, NP_SPARES };
 void *np_spare_take(np_loop *l, int which, size_t size);
 void np_spare_give(np_loop *l, int which, void *p);
