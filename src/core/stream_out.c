@@ -90,7 +90,10 @@ void np_stream_drop_out(np_stream *s) {
   drop_ext(s);
 }
 
+/* Without memory for what was accepted, perhaps long ago, the peer waits for bytes that never come:
+ * whoever reads hears of it, too. */
 static void write_failed(np_stream *s, int code) {
+  if (code == -ENOMEM) np_stream_fail(s, code);
   if (!s->werror) s->werror = code;
   np_stream_drop_out(s);
 }

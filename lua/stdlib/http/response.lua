@@ -268,8 +268,9 @@ end
 
 --- Sends what was written to the client now, instead of when this task waits.
 function response:flush()
-  if not self.sent then self.conn:write(begin(self)) end
-  local ok, message, code = self.conn:flush()
+  local ok, message, code = self, nil, nil
+  if not self.sent then ok, message, code = put(self, begin(self), "") end
+  if ok then ok, message, code = self.conn:flush() end
   if not ok then return nil, message, code end
   return self
 end
@@ -298,15 +299,15 @@ function response:finish(trailers)
     if self.broken then return self end -- whole it must not look
   end
   if not self.chunked or self.mute then
-    if first ~= "" then self.conn:write(first) end
-    return self
+    if first == "" then return self end
+    local ok, message, code = put(self, first, "")
+    return ok, message, code
   end
   local out = { first .. "0" }
   if trailers then add_fields(out, trailers, 2) end
   out[#out + 1] = "\r\n\r\n"
-  local ok, message, code = self.conn:write(table.concat(out))
-  if not ok then return nil, message, code end
-  return self
+  local ok, message, code = put(self, table.concat(out), "")
+  return ok, message, code
 end
 
 --- Answers with a redirection.
