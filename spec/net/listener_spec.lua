@@ -565,6 +565,26 @@ describe("lingerers at the descriptor limit", function()
     for _, c in ipairs(held) do c:abort() end
   ]]
 
+  it("are kept, and nobody is told, while no connection is there to be turned away", function()
+    local path = helper.write_file(helper.tmpdir() .. "/s.lua", [[
+      local neap, net = require "neap", require "neap.net"
+      local l <close> = assert(net.listen("unix:" .. arg[1]))
+      local c = assert(net.connect(l.address))
+      local peer <close> = assert(l:accept())
+      assert(peer:write "x")
+      peer:close()
+      local files = {}
+      repeat files[#files + 1] = io.open "/dev/null" until not io.open "/dev/null"
+      local _, _, code = l:accept { timeout = 0.05 }
+      print(code, l.shed, neap.stats().lingering)
+      c:close()
+    ]])
+    local command = "ulimit -n 40; exec %s %s %s"
+    local out, err =
+      helper.run(command:format(helper.neap, path, helper.socket_path()))
+    assert.same({ "ETIMEDOUT\t0\t1\n", "" }, { out, err })
+  end)
+
   it("make room for new connections, and none is turned away", function()
     local path = helper.socket_path()
     local dir = helper.tmpdir()

@@ -5,6 +5,7 @@
  * storm one event for 16. Nothing is accepted ahead of the owner, so nothing accepted can be
  * lost. */
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "core/listener_impl.h"
@@ -83,12 +84,22 @@ static void shed_one(np_listener *s, lsock *k) {
   s->reserve = np_listener_open_reserve();
 }
 
-/* Out of descriptors.  A lingerer is owed less than a new client; when there is none, the oldest in
- * the backlog is turned away, so that it learns of it now instead of waiting for nothing. */
+/* Out of descriptors, which accept(2) says before it looks for a connection: first, whether one is
+ * there.  A lingerer is owed less than a new client; when there is none, the oldest in the backlog
+ * is turned away, so that it learns of it now instead of waiting for nothing. */
 static int no_descriptor(np_listener *s, lsock *k, int code, np_accepted *a) {
+  struct pollfd p = {.fd = k->fd, .events = POLLIN};
+  if (poll(&p, 1, 0) == 0) {
+    found_none(k);
+    return -EAGAIN;
+  }
   if (np_linger_shed(s->obj.loop)) {
-    a->fd = np_socket_accept(k->fd, &a->peer);
-    if (a->fd >= 0) return 0;
+    int r = np_socket_accept(k->fd, &a->peer);
+    if (r >= 0) {
+      a->fd = r;
+      return 0;
+    }
+    if (r != -EMFILE && r != -ENFILE) return -EAGAIN; /* it has gone: the watcher tells of more */
   }
   shed_one(s, k);
   np_listener_starved(s, code);
