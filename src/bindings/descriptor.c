@@ -61,17 +61,16 @@ static int list_close(lua_State *L) {
   return 0;
 }
 
+static const luaL_Reg list_meta[] = {{"__close", list_close}, {NULL, NULL}};
+static const np_type list_type = {.name = "neap.descriptors", .meta = list_meta};
+
 void np_push_closed_descriptors(lua_State *L, int n) {
   lua_createtable(L, n, 0);
   for (int i = 1; i <= n; i++) {
     new_descriptor(L);
     lua_rawseti(L, -2, i);
   }
-  if (luaL_newmetatable(L, "neap.descriptors")) {
-    lua_pushcfunction(L, list_close);
-    lua_setfield(L, -2, "__close");
-  }
-  lua_setmetatable(L, -2);
+  np_give_metatable(L, &list_type);
 }
 
 void np_open_descriptors(lua_State *L, const int *fds, int n) {

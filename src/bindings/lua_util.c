@@ -53,16 +53,20 @@ void np_type_init(lua_State *L, const np_type *type) {
   lua_rawseti(L, LUA_REGISTRYINDEX, key_of(type));
 }
 
-void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalues) {
-  void *ud = lua_newuserdatauv(L, size, uservalues);
-  memset(ud, 0, size);
-  *(const np_type **)ud = type;
+void np_give_metatable(lua_State *L, const np_type *type) {
   if (np_unlikely(np_push_metatable(L, type) == LUA_TNIL)) {
     lua_pop(L, 1);
     np_type_init(L, type);
     np_push_metatable(L, type);
   }
   lua_setmetatable(L, -2);
+}
+
+void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalues) {
+  void *ud = lua_newuserdatauv(L, size, uservalues);
+  memset(ud, 0, size);
+  *(const np_type **)ud = type;
+  np_give_metatable(L, type);
   return ud;
 }
 

@@ -23,6 +23,8 @@ void np_type_init(lua_State *L, const np_type *type);
 void np_set_metatable(lua_State *L, const np_type *type);
 /* Pushes it, or nil before np_type_init; returns the type of what it pushed. */
 int np_push_metatable(lua_State *L, const np_type *type);
+/* Gives it to the value on top; makes it if need be. */
+void np_give_metatable(lua_State *L, const np_type *type);
 /* A new userdata of `size` bytes, zeroed, its first word the type; metatable set. */
 void *np_new_object(lua_State *L, const np_type *type, size_t size, int uservalues);
 /* Calls make(L), which pushes the object that fd is for; when that raises (no memory), fd is closed
