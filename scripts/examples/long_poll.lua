@@ -63,7 +63,7 @@ local function get(req, res)
   if since == c.last then
     local wait = math.max(0, math.min(tonumber(req.query.wait) or WAIT_S, WAIT_MAX_S))
     c.waiting = c.waiting + 1
-    c.posted:wait { timeout = wait }
+    req:await(c.posted, { timeout = wait }) -- or until the client has gone
     c.waiting = c.waiting - 1
   end
   local id = math.max(since, c.last - KEEP) + 1

@@ -2,6 +2,10 @@
 
 local bodies = require "neap.http.body"
 local codec = require "neap.codec.core"
+local structured = require "neap.structured"
+
+local event = require "neap.event.core".event
+local choose = require "neap.select.core".select
 
 local request = {}
 
@@ -88,6 +92,31 @@ function methods:cookies()
     cookies[name] = value
   end
   return cookies
+end
+
+-- Returns when the client has ended its side. A next request may come before: it waits its turn.
+local function until_gone(conn)
+  if conn:peek(1, { timeout = math.huge }) then event():wait() end
+  return nil, "await: the client is gone", "EPIPE"
+end
+
+local function selected(index, ...)
+  if index then return ... end
+  return nil, "await: timed out", "ETIMEDOUT"
+end
+
+--- Waits for `source` as neap.select does (an event, a channel, a task ...), but no longer than the
+-- client is there: for an answer that is given later (long polling). A client that has only shut
+-- down its side of the connection counts as gone. The request's body must have been read.
+---@param source any a case of neap.select
+---@param opts? { timeout?: number } seconds; no limit
+---@return any ... what the source's operation returns
+---@return string? message
+---@return string? code ETIMEDOUT; EPIPE: the client is gone
+function methods:await(source, opts)
+  local list = { source, timeout = opts and opts.timeout }
+  return structured.race(function() return selected(choose(list)) end,
+    function() return until_gone(self.conn) end)
 end
 
 --- Takes the connection out of HTTP's hands: what is unread is the next protocol's. The handler's
