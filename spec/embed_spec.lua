@@ -101,6 +101,13 @@ int main(void) {
   np_cancel(rt);
   printf("cancelled %d\n", np_run(rt));
   np_free(rt);
+  rt = np_new(&(np_config){.L = L}); /* in the middle of a connection that will not go */
+  np_dostring(rt, "local neap, net = require 'neap', require 'neap.net'"
+                  "local handler = function() while true do pcall(neap.sleep, 0.01) end end "
+                  "local server = net.serve('mem:a', handler) "
+                  "local conn = net.connect 'mem:a' neap.sleep(100)");
+  for (int i = 0; i < 10; i++) np_step(rt, 10);
+  np_free(rt);
   luaL_loadstring(L, "print(coroutine.isyieldable())");
   lua_call(L, 0, 0);
   lua_close(L);

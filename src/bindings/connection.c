@@ -42,10 +42,20 @@ static void close_connection(lua_State *L, int conn) {
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
 }
 
+/* Once: a task that was counted has the server's group as its home. */
+static bool uncount(np_task *t) {
+  bool counted = t->counted;
+  if (counted) t->home->connections--;
+  t->counted = false;
+  return counted;
+}
+
+void np_connection_orphan(np_task *t) { uncount(t); }
+
 /* Stack: task, handler, results or the error; at ctx the error, if there was one. */
 static int k_told(lua_State *L, int status, lua_KContext ctx) {
   np_task *t = lua_touserdata(L, 1);
-  t->home->connections--;
+  uncount(t);
   if (status != LUA_OK && status != LUA_YIELD) {
     /* The end function could not do it (no memory): so that no peer waits for ever. */
     t->outcome = NP_RAISED; /* the end function's own error is the group's */
@@ -56,16 +66,24 @@ static int k_told(lua_State *L, int status, lua_KContext ctx) {
   return np_task_finish(L, t);
 }
 
+/* Nobody is told: the connection is closed. */
+static int end_quietly(lua_State *L, np_task *t, int top) {
+  np_task_get(L, 1, NP_TASK_RESULT);
+  close_connection(L, -1);
+  lua_pop(L, 1);
+  t->serves = false;
+  uncount(t);
+  lua_settop(L, t->outcome == NP_RETURNED ? 2 : top);
+  return np_task_finish(L, t);
+}
+
 /* The server's function gets the connection, and the error with its traceback: so it is
- * delivered.  It is not called for an end like any other that nobody waits for. */
+ * delivered.  It is not called for an end like any other that nobody waits for, nor when the
+ * server's group has gone: then an error is the home's. */
 static int tell(lua_State *L, np_task *t) {
   int err = lua_gettop(L), nargs = 1;
-  if (np_likely(t->outcome != NP_RAISED && !t->home->watched)) {
-    t->serves = false;
-    np_task_get(L, 1, NP_TASK_RESULT);
-    close_connection(L, -1);
-    return k_told(L, LUA_OK, err);
-  }
+  bool quiet = t->outcome != NP_RAISED && !t->home->watched;
+  if (np_likely(quiet) || !t->counted) return end_quietly(L, t, err);
   luaL_checkstack(L, 8, NULL);
   lua_rawgetp(L, LUA_REGISTRYINDEX, t->home);
   lua_getiuservalue(L, -1, NP_GROUP_CONNECTION_END);
@@ -127,20 +145,21 @@ static int tell_lost(lua_State *L) {
 }
 
 bool np_connection_lost(lua_State *L, np_task *t, int ud, int err) {
+  bool has_server = uncount(t);
   if (!t->serves) return false;
   t->serves = false;
-  t->home->connections--;
-  lua_pushcfunction(L, tell_lost);
-  lua_pushvalue(L, ud);
+  if (has_server) {
+    lua_pushcfunction(L, tell_lost);
+    lua_pushvalue(L, ud);
+    np_task_get(L, ud, NP_TASK_RESULT);
+    if (err) lua_pushvalue(L, err);
+    bool told = lua_pcall(L, err ? 3 : 2, 0, 0) == LUA_OK;
+    if (told) return true;
+    lua_pop(L, 1);
+  }
   np_task_get(L, ud, NP_TASK_RESULT);
-  if (err) lua_pushvalue(L, err);
-  bool told = lua_pcall(L, err ? 3 : 2, 0, 0) == LUA_OK;
-  if (told) return true;
-  lua_pop(L, 1);
-  np_push_task(L, t);
-  np_task_get(L, -1, NP_TASK_RESULT);
   close_connection(L, -1);
-  lua_pop(L, 2);
+  lua_pop(L, 1);
   return false;
 }
 
@@ -183,8 +202,10 @@ static int k_serve(lua_State *L, int status, lua_KContext ctx) {
     if (r < 0) return np_listener_ended(L, r);
     int conn = lua_gettop(L);
     set_defaults(L, conn);
-    np_task_reserved(L, rt, g, HANDLER, conn)->serves = true;
-    g->connections++;
+    np_task *t = np_task_reserved(L, rt, g, HANDLER, conn);
+    t->serves = true;
+    t->counted = t->home == g; /* else a finalizer has ended the server meanwhile */
+    if (t->counted) g->connections++;
     g->total++;
     lua_settop(L, conn > CONN ? CONN : MOST);
     lua_settop(L, CONN);

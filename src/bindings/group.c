@@ -67,6 +67,7 @@ void np_group_abandon(lua_State *L, np_group *g) {
   while (np_node_linked(&g->children)) {
     np_task *t = np_container(g->children.next, np_task, sibling);
     np_node_remove(&t->sibling);
+    np_connection_orphan(t);
     np_group_add(home, t);
   }
   g->nchildren = 0;

@@ -97,6 +97,7 @@ struct np_task {
   bool doomed;  /* close it from outside when it next suspends */
   bool leaving; /* ... because it called os.exit */
   bool serves;  /* a connection: its end is told, see connection.c */
+  bool counted; /* among the connections of its home, the group of its server */
 };
 
 /* A Lua thread that tasks run on, and its place in the table of all threads, which keeps it
@@ -248,6 +249,8 @@ int np_connection_end(lua_State *L, np_task *t);
  * on the main state, with the error at err (0: none). Never raises. True: it is a connection's, and
  * the error is delivered. The task's userdata is at index ud. */
 bool np_connection_lost(lua_State *L, np_task *t, int ud, int err);
+/* Its server's group ends before it. */
+void np_connection_orphan(np_task *t);
 
 /* failure.c: the error value neap.cancelled, and the traceback kept beside an error while it
  * travels */

@@ -69,13 +69,20 @@ local function connection_ended(self, conn, err, traceback)
 end
 
 -- Waits until a connection has ended.
+local watching = {
+  __close = function(w)
+    local self = w.server
+    self.watchers = self.watchers - 1
+    self.group:watch_ends(self.watchers > 0)
+  end,
+}
+
 local function wait_for_end(self, options)
   self.watchers = self.watchers + 1
+  local _ <close> = setmetatable({ server = self }, watching)
   self.group:watch_ends(true)
   self.changed:clear()
   self.changed:wait(options)
-  self.watchers = self.watchers - 1
-  self.group:watch_ends(self.watchers > 0)
 end
 
 local function accept_all(self, g)
