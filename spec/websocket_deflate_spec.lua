@@ -45,6 +45,21 @@ end
 local frame = frames.make
 local bye, byed = frame(0x88, frames.close(1000)), "88 1000"
 
+describe("permessage-deflate with takeover", function()
+  it("breaks the connection when a compressed message could not be sent", function()
+    local release = neap.event()
+    helper.after(function() release:set() end)
+    local port = serve(function() release:wait() end, { deflate = { takeover = true } })
+    local ws = assert(connect(port, { deflate = { takeover = true, threshold = 0 } }))
+    helper.after(function() ws.conn:abort() end)
+    local other = neap.spawn(function() ws.conn:write(("x"):rep(32 << 20)) end) -- has the turn
+    neap.yield()
+    neap.timeout(0.05, function() ws:send "lost, but in the window" end)
+    assert.is_true(ws.conn.closed)
+    other:join()
+  end)
+end)
+
 describe("permessage-deflate is agreed on:", function()
   it("the field is read as RFC 6455 9.1 has it", function()
     local function show(field)

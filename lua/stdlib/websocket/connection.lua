@@ -147,17 +147,26 @@ local function send_pieces(self, pieces, kind)
   end
   if state ~= 0 then error("text that ends inside a character", 0) end
   if self.closing then return nil, "send: closed", "ECANCELED" end
-  turn.done = true
-  return send_frame(self, bits | FIN, deflater and deflater:compress("", true) or "")
+  local ok, message, code =
+    send_frame(self, bits | FIN, deflater and deflater:compress("", true) or "")
+  turn.done = ok ~= nil
+  return ok, message, code
 end
 
--- A message that is worth it. Without takeover one that compression makes longer goes as it is.
+-- A message that is worth it. Without takeover one that compression makes longer goes as it is;
+-- with it the peer's window must get all that ours has got, or the connection ends.
 local function send_compressed(self, bits, message)
-  local payload = self.deflater:compress(message, true)
-  if #payload >= #message and not self.compression.takeover then
-    return send_frame(self, bits | FIN, message)
+  if not self.compression.takeover then
+    local payload = self.deflater:compress(message, true)
+    if #payload >= #message then return send_frame(self, bits | FIN, message) end
+    return send_frame(self, bits | FIN | RSV1, payload)
   end
-  return send_frame(self, bits | FIN | RSV1, payload)
+  local turn <close> = setmetatable({ ws = self, event = event() }, sending)
+  self.sending = turn.event
+  local ok, why, code =
+    send_frame(self, bits | FIN | RSV1, self.deflater:compress(message, true))
+  turn.done = ok ~= nil
+  return ok, why, code
 end
 
 -- A message in pieces of PIECE bytes.
