@@ -137,6 +137,7 @@ describe("a cookie jar", function()
       { "http://a.org/", "c=1; Domain=b.a.org", "others" },
       { "http://xa.org/", "c=1; Domain=a.org", "others" },
       { "http://a.org/", "c=1; Domain=org", "public" },
+      { "http://a.org./", "c=1; Domain=org.", "public" },
       { "http://127.0.0.1/", "c=1; Domain=0.0.1", "others" },
       { "http://127.0.0.1/", "c=1; Domain=1", "others" },
       { "http://[::1]/", "c=1; Domain=a.org", "others" },
@@ -192,6 +193,10 @@ describe("a cookie jar", function()
       { "http://a.org/x/y", "c=1" }, { "http://a.org/", "c=1; Domain=a.org" } } do
       assert.matches("Secure one", select(2, jar:set(case[1], case[2])))
     end
+    local below = jar_with("https://www.a.org/", "c=secret; Secure")
+    assert.matches("Secure one",
+      select(2, below:set("http://x.a.org/", "c=1; Domain=a.org; Path=/login")))
+    assert(below:set("http://b.org/", "c=1"))
     assert(jar:set("http://a.org/", "d=1"))
     assert(jar:set("https://a.org/", "c=2; Domain=a.org"))
     assert.equal("c=2; d=1", jar:get "https://a.org/")

@@ -33,7 +33,7 @@ local function host_of(url) return urls.bare(url.host):lower() end
 
 -- Whether more than this very host may be meant.
 local function is_domain(self, name)
-  if cookie.is_address(name) or not name:find(".", 1, true) then return false end
+  if cookie.is_address(name) or not name:find "%.[^.]+$" then return false end
   return not (self.public_suffix and self.public_suffix(name))
 end
 
@@ -89,10 +89,14 @@ local function of_host(self, host)
 end
 
 -- What came in the clear must not take the place of what was set in secrecy (RFC 6265bis 5.7).
-local function hides_secure(self, c, host)
-  for _, other in ipairs(of_host(self, host)) do
-    if other.secure and other.name == c.name and cookie.path_matches(c.path, other.path) then
-      return true
+local function hides_secure(self, c)
+  for domain, list in pairs(self.domains) do
+    if cookie.domain_matches(domain, c.domain) or cookie.domain_matches(c.domain, domain) then
+      prune(self, list, os.time())
+      for _, other in ipairs(list) do
+        local same = other.secure and other.name == c.name
+        if same and cookie.path_matches(c.path, other.path) then return true end
+      end
     end
   end
   return false
@@ -154,7 +158,7 @@ local function refusal(self, c, url)
   if not keeps_promise(c) then return "its name promises more" end
   if url.scheme == "https" then return nil end
   if c.secure then return "Secure over http://" end
-  if hides_secure(self, c, host) then return "in the place of a Secure one" end
+  if hides_secure(self, c) then return "in the place of a Secure one" end
 end
 
 -- Takes over the Set-Cookie lines of a reply; url: as http.url has parsed it.
