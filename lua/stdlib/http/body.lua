@@ -71,12 +71,12 @@ local function read_trailers(self)
     if not line then return fail(message or "the end came inside the trailers", code or "EPIPE") end
     if line == "" then break end
     size = size + #line
-    local name, value = line:match "^([%w!#$%%&'*+.^_`|~-]+):[ \t]*(.-)[ \t]*$"
+    if size > TRAILERS_MAX then return fail("trailers too long", "EMSGSIZE") end
+    local name, value = line:match "^([%w!#$%%&'*+.^_`|~-]+):[ \t]*(.*)$"
     if not name or value:find "[%z\1-\8\10-\31\127]" then
       return fail("malformed trailer", "EBADMSG")
     end
-    if size > TRAILERS_MAX then return fail("trailers too long", "EMSGSIZE") end
-    trailers[name:lower()] = value
+    trailers[name:lower()] = value:match "^.*[^ \t]" or "" -- in linear time
   end
   self.trailers = trailers
   self.ended = true

@@ -88,8 +88,9 @@ end
 ---@return table<string, string>
 function methods:cookies()
   local cookies = {}
-  for name, value in (self.headers.cookie or ""):gmatch "([^=;%s]+)=([^;]*)" do
-    cookies[name] = value
+  for pair in (self.headers.cookie or ""):gmatch "[^;]+" do
+    local name, value = pair:match "^%s*([^=%s]+)=(.*)$"
+    if name then cookies[name] = value end
   end
   return cookies
 end

@@ -43,7 +43,7 @@ end
 
 -- Bytes from a URL as a name; nothing if they are none.
 local function clean_name(bytes)
-  local name = (bytes or ""):match "^%s*(.-)%s*$"
+  local name = (bytes or ""):sub(1, 256):match "^%s*(.-)%s*$"
   local length = utf8.len(name)
   if length and length > 0 and length <= NAME_MAX and not name:find "%c" then return name end
 end
