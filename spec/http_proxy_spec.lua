@@ -123,6 +123,8 @@ describe("an HTTP client's proxy", function()
       { "https", canned(refusal), "EPROXY",
         "^proxy http://[%d.:]+: CONNECT 127%.0%.0%.1:1: 407 Proxy Authentication Required$" },
       { "https", canned "SSH-2.0-x\r\n\r\n", "EBADMSG", ": CONNECT 127.0.0.1:1: malformed" },
+      { "https", canned(("HTTP/1.1 100 x\r\n\r\n"):rep(11) .. "HTTP/1.1 200 OK\r\n\r\n"), "EBADMSG",
+        "too many interim responses" },
       { "https", canned "", "EPIPE", ": CONNECT 127.0.0.1:1: it closed the connection$" },
       { "https", canned "HTTP/1.1 200 OK\r\n\r\nmore", "EPROTO", "plaintext" },
       { "http", "ftp://a:1", "EINVAL", "^request http://127.0.0.1:1/: proxy: http:// or" },

@@ -183,6 +183,26 @@ describe("Expect: 100-continue", function()
     assert.same({ "yes", "no" }, expectations)
   end)
 
+  it("is not asked again with an iterator that has begun", function()
+    local requests = 0
+    local url = raw(function(conn)
+      requests = requests + 1
+      conn:read_until "\r\n\r\n"
+      conn:write "HTTP/1.1 100 Continue\r\n\r\n"
+      conn:flush()
+      conn:read_until "\r\n"
+      return conn:write "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n"
+    end)
+    local left = 3
+    local function pieces()
+      left = left - 1
+      return left > 0 and "piece" or nil
+    end
+    local opts = { method = "PUT", body = pieces, expect = true }
+    local reply <close> = assert(http.request(url, opts))
+    assert.same({ 417, 1 }, { reply.status, requests })
+  end)
+
   it("is understood by our own server", function()
     local url = url_of(http.serve("127.0.0.1:0", { log = function() end }, function(req, res)
       if req.path == "/no" then return res:send(403, "no") end

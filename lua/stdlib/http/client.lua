@@ -125,15 +125,15 @@ end
 
 -- A connection that does not lead to the URL's own address: TLS and the tunnel begin behind it.
 local function open_elsewhere(url, call, through)
-  local timeouts = { timeout = call.left() }
-  local conn, message, code = net.connect(through and through.address or call.via, timeouts)
+  local address = through and through.address or call.via
+  local conn, message, code = net.connect(address, { timeout = call.left() })
   if not conn then
     return nil, through and ("proxy %s: %s"):format(through.text, message) or message, code
   end
   local unfinished <close> = setmetatable({ conn = conn }, abandon)
   local ok = true
   if through and not through.asked then
-    ok, message, code = proxies.tunnel(conn, through, url, timeouts)
+    ok, message, code = proxies.tunnel(conn, through, url, call.left)
   end
   if ok and url.scheme == "https" then
     local options = tls_options(url, call)
@@ -212,7 +212,8 @@ local function try(url, call, through, key)
       again and may_repeat(call, conn, code)
   end
   if call.cookies then call.cookies:take(url, head.headers["set-cookie"]) end
-  if head.status == 417 and call.expects then -- RFC 9110 10.1.1
+  -- RFC 9110 10.1.1; an iterator that has begun cannot begin again
+  if head.status == 417 and call.expects and (head.unasked or type(call.body) ~= "function") then
     call.expects = nil
     return nil, "", "", true
   end

@@ -82,6 +82,9 @@ function decompressed:next()
     local piece, message, code
     if self.inflater then piece, message, code = self.inflater:next(PIECE_MAX) end
     if code then return fail(self, "compressed body: " .. message, code) end
+    if not piece and self.inflater and self.inflater.ended and self.inflater:rest() ~= "" then
+      return fail(self, "compressed body: bytes behind its end", "EBADMSG")
+    end
     if piece then
       self.got, self.run = self.got + #piece, self.run + #piece
       if self.got > self.max then return fail(self, "the body is too long", "EMSGSIZE") end

@@ -105,7 +105,7 @@ end
 -- The answer; while `expecting`, also 100 Continue.
 local function read_head(conn, call, up, wait, expecting)
   for _ = 1, INTERIM_MAX do
-    local head, message, code = read_one(conn, call, up, wait)
+    local head, message, code = read_one(conn, call, up, math.min(wait, call.left()))
     if not head then return nil, message, code end
     if head.status >= 200 or head.status == 101 then return head end
     call.answered = true
@@ -132,6 +132,7 @@ function exchange.run(conn, call, head)
   if call.expects then
     local early, message, code = conn:write(head)
     if early then early, message, code = ask(conn, call) end
+    if early then early.unasked = true end -- nothing of the body has gone
     if early or code then return early, message, code end
     head = ""
   end

@@ -14,6 +14,7 @@ local proxy = {}
 
 -- What a proxy says before its tunnel.
 local ANSWER_MAX <const> = 16384
+local INTERIM_MAX <const> = 10
 
 local answer_head = codec.http_response(ANSWER_MAX)
 
@@ -80,23 +81,25 @@ function proxy.choose(option, url)
 end
 
 -- Reads up to the proxy's own answer: true, or why there is no tunnel.
-local function read_answer(conn, timeouts)
-  while true do
-    local head, message, code = conn:read(answer_head, timeouts)
+local function read_answer(conn, left)
+  for _ = 1, INTERIM_MAX do
+    local head, message, code = conn:read(answer_head, { timeout = left() })
     if not head then return nil, message or "it closed the connection", code or "EPIPE" end
     if head.refusal then return nil, "malformed response: " .. head.why, "EBADMSG" end
     if head.status >= 300 then return nil, head.status .. " " .. (head.reason or ""), "EPROXY" end
     if head.status >= 200 then return true end
   end
+  return nil, "too many interim responses", "EBADMSG"
 end
 
 --- Asks the proxy at the other end of conn for the URL's server: true; nil, message, code.
-function proxy.tunnel(conn, through, url, timeouts)
+--- left(): the seconds there are for it.
+function proxy.tunnel(conn, through, url, left)
   local there = url.host .. ":" .. url.port
   local secret = through.authorization
   local ok, message, code = conn:write("CONNECT ", there, " HTTP/1.1\r\nHost: ", there, "\r\n",
     secret and ("Proxy-Authorization: %s\r\n"):format(secret) or "", "User-Agent: neap\r\n\r\n")
-  if ok then ok, message, code = read_answer(conn, timeouts) end
+  if ok then ok, message, code = read_answer(conn, left) end
   if ok then return true end
   return nil, ("proxy %s: CONNECT %s: %s"):format(through.text, there, message), code
 end
