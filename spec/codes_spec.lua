@@ -837,6 +837,23 @@ causes["request:body"] = {
   ETIMEDOUT = function() return received("Content-Length: 5", "abc", { body_timeout = 0.05 }) end,
 }
 
+-- What await gives when the client leaves after so long.
+local function awaited(leaves_after, opts)
+  local results = neap.channel(1)
+  local url = http_server(function(req) results:put(table.pack(req:await(neap.event(), opts))) end)
+  local conn <close> = assert(net.connect((url:gsub("^http", "tcp"):gsub("/$", ""))))
+  conn:write "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+  conn:flush()
+  neap.sleep(leaves_after)
+  conn:close()
+  return table.unpack(results:get { timeout = 10 }, 1, 3)
+end
+
+causes["request:await"] = {
+  EPIPE = function() return awaited(0.01) end,
+  ETIMEDOUT = function() return awaited(0.05, { timeout = 0.001 }) end,
+}
+
 -- What accept gives for a request with these fields.
 local function accepted(fields)
   local results
