@@ -13,6 +13,7 @@ local outgoing = require "neap.http.outgoing"
 local pool = require "neap.http.pool"
 local proxies = require "neap.http.proxy"
 local tasks = require "neap.task.core"
+local tls = require "neap.tls"
 local urls = require "neap.http.url"
 
 local client = {}
@@ -242,7 +243,26 @@ local function attempt(url, call)
   end
 end
 
+-- Fields that say who asks, and fields that speak of a body.
 local secret = { authorization = true, cookie = true, ["proxy-authorization"] = true }
+local of_body = {
+  ["content-type"] = true, ["content-encoding"] = true, ["content-language"] = true,
+  ["content-location"] = true, digest = true, ["content-digest"] = true, ["repr-digest"] = true,
+}
+
+local function without(headers, names)
+  local rest = {}
+  for name, value in pairs(headers or {}) do
+    if not names[name:lower()] then rest[name] = value end
+  end
+  return rest
+end
+
+-- Secrets are for whom they were meant, and so is the certificate that says who we are.
+local function go_elsewhere(call)
+  call.headers = without(call.headers, secret)
+  if call.tls then call.tls = tls.for_others(call.tls) end
+end
 
 local function redirected(r, url, call)
   local location = r.headers.location
@@ -254,15 +274,9 @@ local function redirected(r, url, call)
   if not to then return nil, ("redirect to %s: %s"):format(text, why) end
   if status == 303 and call.method ~= "HEAD" or status < 303 and call.method == "POST" then
     call.method, call.body, call.expects = "GET", nil, nil -- as browsers do (RFC 9110 15.4)
+    call.headers = without(call.headers, of_body)
   end
-  if to.authority ~= url.authority or to.scheme ~= url.scheme then
-    local headers = {} -- secrets are for whom they were meant
-    for name, value in pairs(call.headers or {}) do
-      local low = name:lower()
-      if not secret[low] then headers[name] = value end
-    end
-    call.headers = headers
-  end
+  if to.authority ~= url.authority or to.scheme ~= url.scheme then go_elsewhere(call) end
   return to
 end
 
@@ -305,7 +319,8 @@ end
 ---@field stall_timeout? number seconds for each wait: connecting, the head, a piece of a body; 30
 ---@field max_body? integer bytes of the reply's body, as sent and as decompressed; 67108864
 ---@field redirects? integer how many are followed; 10
----@field tls? table options of the TLS connection (ca, cert, verify …); it is not kept then
+---@field tls? table options of the TLS connection (ca, cert, verify …); it is not kept then. For a
+-- redirect to another origin without cert, key, password, name and session
 ---@field via? neap.address connects there instead of to the URL's host: "unix:/run/x.sock"
 ---@field proxy? string|false "http://user:password@host:port" (https:// for TLS to the proxy);
 -- "environment": what http_proxy, https_proxy, all_proxy and no_proxy say; none

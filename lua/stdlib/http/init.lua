@@ -62,12 +62,12 @@ http.decode_form = request.decode_form
 -- reply:chunks(). `local reply <close> = …`, or reading to the end, lets go of the connection,
 -- which is kept for the next request to that server (4 of each, 64 in all, 30 s).
 --
--- Redirects are followed; Authorization and Cookie are left out for another server. A request that
--- may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE, with a body that is no iterator) is sent
--- again when a kept connection turns out to be closed. An answer that comes before the body has
--- gone ends the sending. Codes: EINVAL (URL), ELOOP (redirects), EBADMSG (no HTTP), EPIPE (closed
--- without answer), EPROXY (the proxy makes no connection: the message has its status), ETIMEDOUT,
--- those of net.connect.
+-- Redirects are followed; Authorization, Cookie and the client's certificate are left out for
+-- another server. A request that may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE, with a
+-- body that is no iterator) is sent again when a kept connection turns out to be closed. An answer
+-- that comes before the body has gone ends the sending. Codes: EINVAL (URL), ELOOP (redirects),
+-- EBADMSG (no HTTP), EPIPE (closed without answer), EPROXY (the proxy makes no connection: the
+-- message has its status), ETIMEDOUT, those of net.connect.
 ---@param url string http:// or https://
 ---@param opts? neap.http.request_options
 ---@return neap.http.reply|nil reply

@@ -20,6 +20,7 @@ function url.parse(text)
   local authority, target = rest:match "^([^/?#]*)([^#]*)"
   local host, port = split(authority)
   if not host then return nil, "malformed host" end
+  host = host:lower() -- a name in other letters is no other server
   if target:find "[%z\1-\32\127]" then return nil, "a blank or control character" end
   if target == "" or target:sub(1, 1) == "?" then target = "/" .. target end
   if port == "" then port = usual[scheme] end

@@ -231,6 +231,20 @@ local abandon = {
   end,
 }
 
+-- Of a client's options for one server those that count for another too (a redirect): whom it
+-- trusts and how it speaks, not who it is, nor what the first one is called.
+function tls.for_others(opts)
+  local own, rest = split(opts)
+  local given = own.context
+  if is_context(given) and given.opts.cert then
+    for key in pairs(context_options) do own[key] = given.opts[key] end
+    own.context = nil
+  end
+  own.cert, own.key, own.password, own.name, own.session = nil, nil, nil, nil, nil
+  for key, value in pairs(own) do rest[key] = value end
+  return rest
+end
+
 -- net.connect of a tls:// address; `connect` is the one for others.
 function tls.connect(connect, addr, opts)
   local own, rest = split(opts)
