@@ -52,7 +52,7 @@ local function identity(more)
 end
 
 describe("a redirect to another origin", function()
-  it("is made without the client's certificate, and trusts whom the first request trusted", function()
+  it("is made without the client's certificate, and trusts whom the first one trusted", function()
     local here, there = two()
     local both = A_CLIENT .. "|a|c|x"
     assert.equal(both, get(here, identity()))
@@ -80,7 +80,7 @@ describe("a redirect to another origin", function()
     local here = two()
     local leaf = serve(tell, { cert = certs.path "chain.pem", key = certs.path "leaf.key" },
       "tls://localhost:0")
-    local named = certs.client { name = "x.example.test" } -- which the leaf's certificate is not for
+    local named = certs.client { name = "x.example.test" } -- no name of the leaf's
     assert.equal("nobody|-|-|x", get(("%s/to/https://localhost:%s/"):format(here,
       leaf:match ":(%d+)$"), named))
     local other = { cert = certs.path "other.pem", key = certs.path "other.key" }

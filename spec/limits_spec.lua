@@ -745,17 +745,36 @@ limits["an HTTP reply's head; answers before it; redirects"] = function()
 end
 
 limits["connections that HTTP's client keeps"] = function()
-  local server, url = http_server(function(_, res) res:send(200, "x") end)
-  local replies = {}
-  for i = 1, 6 do replies[i] = assert(http.get(url)) end -- at once, each on its own
-  assert.equal(6, server.connections)
-  for i, left in ipairs { 6, 6, 6, 6, 5, 4 } do -- the last two push one out each
-    replies[i]:body()
-    assert(helper.wait_until(function() return server.connections == left end), i)
+  for n, left in pairs { [7] = 7, [8] = 8, [9] = 8 } do
+    local server, url = http_server(function(_, res) res:send(200, "x") end)
+    local replies = {}
+    for i = 1, n do replies[i] = assert(http.get(url)) end -- at once, each on its own
+    assert.equal(n, server.connections)
+    for i = 1, n do assert(replies[i]:body()) end
+    assert(helper.wait_until(function() return server.connections == left end), n)
+    http.forget()
   end
-  neap.sleep(0.02)
-  assert.equal(4, server.connections)
-  -- 64 in all: spec/http_client_spec.lua
+  -- In all, and for how long: 64 servers, and what http.pool sets: spec/http_pool_spec.lua too.
+  http.pool { total = 3 }
+  local servers, kept = {}, nil
+  local function open()
+    kept = 0
+    for _, server in ipairs(servers) do kept = kept + server.connections end
+    return kept
+  end
+  for n, left in ipairs { 1, 2, 3, 3 } do -- two below to one above
+    local server, url = http_server(function(_, res) res:send(200, "x") end)
+    servers[n] = server
+    assert(http.get(url)):body()
+    assert(helper.wait_until(function() return open() == left end), n)
+  end
+  neap.sleep(0.05)
+  http.pool { idle_timeout = 10 * helper.slow } -- they are younger
+  assert.equal(3, open())
+  http.pool { idle_timeout = 0.05 }
+  assert(helper.wait_until(function() return open() == 0 end))
+  http.pool { total = 64, idle_timeout = 30 }
+  raises("'total'", http.pool, { total = 1025 })
 end
 
 local of_tls = assert(loadfile("spec/support/limits_tls.lua", "t", _ENV))() -- _ENV: busted's assert

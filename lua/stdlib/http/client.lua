@@ -179,12 +179,14 @@ local function proxy_for(url, call)
   return through
 end
 
--- What connections are told apart by. Other certificates, other trust: one of its own (nil).
+-- What connections are told apart by; nil: this one is like no other.
 local function key_of(url, call, through)
-  if call.tls then return nil end
-  local origin = url.scheme .. "://" .. url.authority
-  if not through then return origin .. " " .. (call.via or "") end
-  return origin .. (through.asked and " asks " or " through ") .. through.key
+  local origin, options = url.scheme .. "://" .. url.authority, ""
+  if url.scheme == "https" and call.tls then options = pool.tls_key(call.tls) end
+  if not options then return nil end
+  if not through then return ("%s %s %s"):format(origin, call.via or "", options) end
+  local how = through.asked and "asks" or "through"
+  return ("%s %s %s %s"):format(origin, how, through.key, options)
 end
 
 -- Another try is harmless: nothing was heard of the first, and a second changes nothing.
@@ -319,8 +321,8 @@ end
 ---@field stall_timeout? number seconds for each wait: connecting, the head, a piece of a body; 30
 ---@field max_body? integer bytes of the reply's body, as sent and as decompressed; 67108864
 ---@field redirects? integer how many are followed; 10
----@field tls? table options of the TLS connection (ca, cert, verify …); it is not kept then. For a
--- redirect to another origin without cert, key, password, name and session
+---@field tls? table options of the TLS connection (ca, cert, verify …); for a redirect to another
+-- origin without cert, key, password, name and session
 ---@field via? neap.address connects there instead of to the URL's host: "unix:/run/x.sock"
 ---@field proxy? string|false "http://user:password@host:port" (https:// for TLS to the proxy);
 -- "environment": what http_proxy, https_proxy, all_proxy and no_proxy say; none
@@ -369,6 +371,5 @@ function client.request(text, opts, name)
 end
 
 client.reply = reply
-client.forget = pool.forget
 
 return client

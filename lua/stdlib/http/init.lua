@@ -5,6 +5,7 @@ local cookies = require "neap.http.cookies"
 local face = require "neap.face"
 local files = require "neap.http.file"
 local net = require "neap.net"
+local pool = require "neap.http.pool"
 local proxy = require "neap.http.proxy"
 local request = require "neap.http.request"
 local router = require "neap.http.router"
@@ -60,7 +61,8 @@ http.decode_form = request.decode_form
 
 --- Sends a request and waits for the head of its reply; the body is read with reply:body() or
 -- reply:chunks(). `local reply <close> = …`, or reading to the end, lets go of the connection,
--- which is kept for the next request to that server (4 of each, 64 in all, 30 s).
+-- which is kept for the next request to that server with the same options (http.pool says for how
+-- long).
 --
 -- Redirects are followed; Authorization, Cookie and the client's certificate are left out for
 -- another server. A request that may be repeated (GET, HEAD, OPTIONS, TRACE, PUT, DELETE, with a
@@ -122,7 +124,13 @@ end)
 ---@return neap.http.cookies
 http.cookies = face(function(opts) return (cookies.new(opts)) end)
 
+--- Sets how many connections are kept for further requests and how long, for all of this runtime.
+-- Those that are too many or too old now are closed, the oldest first; what grows too old later is
+-- closed by the next request. 0 keeps none.
+---@param opts neap.http.pool_options
+http.pool = face(function(opts) pool.configure(opts) end)
+
 --- Closes the connections that are kept for further requests.
-http.forget = client.forget
+http.forget = pool.forget
 
 return http
