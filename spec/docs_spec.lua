@@ -160,10 +160,12 @@ local internal = {
   ["neap.tls.for_others"] = "http.request's own",
   ["neap.tls.listen"] = "net.listen's own",
   ["neap.tls.serving"] = "net.serve's own",
+  ["neap.tls.for_others"] = "the HTTP client's own",
   ["cookies:take"] = "the client's own",
   ["cookies:give"] = "the client's own",
   ["response:put_packed"] = "response:file's own",
   ["response:new"] = "http.serve's own",
+  ["response:clean"] = "http.serve's own",
   ["response:date_line"] = "http.serve's own",
 }
 

@@ -60,6 +60,39 @@ describe("the codec of HTTP heads", function()
     end
   end)
 
+  it("gives the parts of a request that most need, and others when they are asked for", function()
+    local parts = codec.http_request(nil, true)
+    for at = 0, #whole do
+      local scanner = parts:scanner()
+      scanner:feed(whole:sub(1, at))
+      local got = table.pack(scanner:next())
+      if not got[1] then
+        scanner:feed(whole:sub(at + 1))
+        got = table.pack(scanner:next())
+      end
+      assert.same({ "POST", "/p", whole:sub(3), 11, true, 3, n = 6 }, got)
+    end
+    local head = whole:sub(3)
+    local function part(name) return codec.http_part(head, name) end
+    assert.equal("http://h:8/p?q=1", part "target")
+    assert.equal("q=1", part "query")
+    assert.equal("h:8", part "host")
+    assert.is_true(part "upgrade" and part "expects")
+    assert.same(codec.http_request():decode(whole).headers, codec.http_fields(head))
+    local function decode(text) return table.pack(parts:decode(text)) end
+    local plain = "GET /a HTTP/1.0\r\n\r\n"
+    assert.same({ "GET", "/a", plain, 10, false, false, #plain + 1, n = 7 }, decode(plain))
+    assert.is_nil(codec.http_part(plain, "query"))
+    assert.is_nil(codec.http_part(plain, "host"))
+    local chunked = "PUT /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert.is_true(decode(chunked)[6])
+    local bad = "GET / HTTP/1.1\r\n\r\n"
+    assert.same({ false, 400, "no Host", #bad + 1, n = 4 }, decode(bad))
+    assert.has_error(function() codec.http_part(head, "nothing") end)
+    assert.has_error(function() codec.http_part(bad, "target") end)
+    assert.has_error(function() codec.http_fields "no head" end)
+  end)
+
   it("tells the parts of a response", function()
     assert.same({
       status = 404, reason = "Not Found", version = 10, headers = { ["set-cookie"] = "a=1\nb=2" },

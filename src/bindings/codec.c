@@ -123,9 +123,10 @@ static int f_resp(lua_State *L) {
   return new_codec(L, NP_COND_RESP, 0, opt_size(L, 1, NP_READ_MAX));
 }
 
-/* codec.http_request([max [, raw]]), codec.http_response([max]): the head of an HTTP/1 message as a
- * table; at most max bytes (16 KiB). raw: with its field lines as text in `fields`, for
- * codec.http_fields, instead of `headers`. */
+/* codec.http_request([max [, parts]]), codec.http_response([max]): the head of an HTTP/1 message as
+ * a table; at most max bytes (16 KiB). parts: method, path, the head's bytes, for codec.http_fields
+ * and http_part, version, keep_alive, and the body's length, true (chunked) or false (none); or
+ * false, the status that refuses it, and why. */
 enum { HTTP_HEAD_MAX = 16 << 10 };
 static int f_http_request(lua_State *L) {
   size_t max = opt_size(L, 1, HTTP_HEAD_MAX);
@@ -242,6 +243,7 @@ int luaopen_neap_codec_core(lua_State *L) {
     {"http_request", f_http_request},
     {"http_response", f_http_response},
     {"http_fields", np_codec_http_fields},
+    {"http_part", np_codec_http_part},
     {"is_codec", f_is_codec},
     {"line", f_line},
     {"netstring", f_netstring},

@@ -30,7 +30,7 @@ static inline bool np_bytes_moved(const np_bytes *b) { return b && b->moved(b); 
  * only. */
 int np_push_frame(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
 
-/* The same for the head of an HTTP message: a table (codec_http.c). */
+/* The same for the head of an HTTP message: a table, or its parts (codec_http.c). */
 int np_push_http_head(lua_State *L, const np_cond *c, const char *frame, const np_bytes *b);
 
 /* The same for a WebSocket frame: payload and first byte (codec_websocket.c). */
@@ -49,10 +49,11 @@ void np_push_string_function(lua_State *L, bool pack);
 const char *np_cond_name(const np_cond *c);
 
 /* The parts of the module neap.codec.core that have files of their own. */
-int np_new_scanner(lua_State *L);   /* codec:scanner() */
-int np_codec_encode(lua_State *L);  /* codec:encode(message...) */
-int np_codec_address(lua_State *L); /* codec.address(s, default) */
-int np_codec_http_fields(lua_State *L);
+int np_new_scanner(lua_State *L);       /* codec:scanner() */
+int np_codec_encode(lua_State *L);      /* codec:encode(message...) */
+int np_codec_address(lua_State *L);     /* codec.address(s, default) */
+int np_codec_http_fields(lua_State *L); /* codec.http_fields(head) */
+int np_codec_http_part(lua_State *L);   /* codec.http_part(head, name) */
 int np_codec_canonical(lua_State *L);
 int np_codec_error(lua_State *L);
 int np_codec_options(lua_State *L);

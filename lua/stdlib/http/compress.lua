@@ -59,7 +59,7 @@ end
 
 -- A field of the response, by its name in lower case: the call's own go before res.headers.
 local function field(self, headers, name)
-  for _, list in ipairs { headers or {}, rawget(self, "extra") or {} } do
+  for _, list in ipairs { headers or {}, self.extra or {} } do
     for key, value in pairs(list) do
       if type(key) == "string" and key:lower() == name then
         return type(value) == "table" and table.concat(value, ", ") or tostring(value)

@@ -15,33 +15,46 @@ local DROP_MAX, SLICE = limits.drop_max, limits.slice
 ---@field headers table<string, string|string[]> what is sent besides; names as they are to appear
 ---@field sent boolean the head has gone out
 ---@field compress boolean the body goes compressed to clients that ask for it; as http.serve says
-local response = {}
-response.__index = response
-response.__name = "neap.http.response"
+local response = { __name = "neap.http.response" }
+
+-- What each answer sets or asks for lies in slots of the table's array: a named field costs 200
+-- instructions to make, a slot 20. Other files say res.size and so on.
+local CONN <const>, REQ <const>, KEEP_ALIVE <const>, HAS_BODY <const> = 1, 2, 3, 4
+local SENT <const>, DONE <const>, BROKEN <const>, CODE <const>, SIZE <const> = 5, 6, 7, 8, 9
+local EXTRA <const>, COMPRESS <const>, HEAD_ONLY <const>, VERSION <const> = 10, 11, 12, 13
+local slots = {
+  conn = CONN, req = REQ, keep_alive = KEEP_ALIVE, has_body = HAS_BODY, sent = SENT, done = DONE,
+  broken = BROKEN, code = CODE, size = SIZE, extra = EXTRA, compress = COMPRESS, headers = EXTRA,
+}
+
+-- A stream's method by its name costs 350 instructions.
+local write = require("neap.stream.core").methods.write
 
 local time, date = os.time, os.date
 
--- The Date header, made once a second (RFC 9110 6.6.1).
-local stamp = { at = -1, text = "" }
+-- What begins an answer: the status line, Date, and for those with a length the field's name. Made
+-- once a second (RFC 9110 6.6.1).
+local made_at, date_text, plain, sized = -1, "", {}, {}
+
 local function date_line()
   local now = time()
-  if now ~= stamp.at then
-    stamp.at = now
-    stamp.text = date("!\r\nDate: %a, %d %b %Y %H:%M:%S GMT", now)
+  if now ~= made_at then
+    made_at, plain, sized = now, {}, {}
+    date_text = date("!\r\nDate: %a, %d %b %Y %H:%M:%S GMT", now)
   end
-  return stamp.text
+  return date_text
 end
 response.date_line = date_line
 
--- "HTTP/1.1 200 OK", with what always follows.
-local lines = {}
-local function status_line(status)
-  local line = lines[status]
-  if not line then
-    line = ("HTTP/1.1 %d %s"):format(status, status_text[status] or "")
-    if status_text[status] then lines[status] = line end
-  end
-  return line
+local function beginning(status, has_length)
+  local date_field = date_line()
+  local list = has_length and sized or plain
+  local text = list[status]
+  if text then return text end
+  text = ("HTTP/1.1 %d %s%s%s"):format(status, status_text[status] or "", date_field,
+    has_length and "\r\nContent-Length: " or "")
+  list[status] = text
+  return text
 end
 
 local function check_status(status)
@@ -66,13 +79,7 @@ local function remember(name, value, line)
 end
 
 -- level: of the script's call, as add_fields' caller would give it to error.
-local function add_field(out, name, value, level)
-  local known = made[name]
-  known = known and known[value]
-  if known then
-    out[#out + 1] = known
-    return
-  end
+local function make_line(name, value, level)
   if type(name) ~= "string" or not name:find(TOKEN) then
     error(("bad header name %q"):format(tostring(name)), level + 2)
   end
@@ -84,25 +91,37 @@ local function add_field(out, name, value, level)
     error(("header %s is set by what is sent"):format(name), level + 2)
   end
   local line = "\r\n" .. name .. ": " .. text
-  out[#out + 1] = line
   if value == text then remember(name, value, line) end
+  return line
 end
 
+-- The lines in `out`, and behind them those of the headers; most answers have one or two.
 local function add_fields(out, headers, level)
   for name, value in pairs(headers) do
-    if type(value) == "table" then
-      for _, one in ipairs(value) do add_field(out, name, one, level) end
+    local known = made[name]
+    local line = known and known[value]
+    if line then
+      out = out .. line
+    elseif type(value) == "table" then
+      for _, one in ipairs(value) do out = out .. make_line(name, one, level) end
     else
-      add_field(out, name, value, level)
+      out = out .. make_line(name, value, level)
     end
   end
+  return out
 end
 
-function response.new(conn, req, keep_alive, has_body)
-  return setmetatable({ -- all that each answer sets or asks for: the table does not grow
-    conn = conn, req = req, keep_alive = keep_alive, has_body = has_body, sent = false,
-    done = false, broken = false, code = false, size = false,
+-- compresses: if asked; method, version, keep_alive: as the request says.
+function response.new(compresses, conn, req, method, version, keep_alive, has_body)
+  return setmetatable({
+    conn, req, keep_alive, has_body, false, false, false, false, false, false,
+    compresses, method == "HEAD", version,
   }, response)
+end
+
+-- All has gone, and nothing is left of the request: the next one may come at once.
+function response.clean(self)
+  return self[DONE] and self[KEEP_ALIVE] and not self[BROKEN] and not self[HAS_BODY]
 end
 
 -- A body is not sent with these, whatever was asked for (RFC 9112 6.3).
@@ -128,17 +147,16 @@ local function others(extra, headers)
   return rest
 end
 
-local function head(self, status, headers, framed, level)
-  local out, req = { status_line(status), date_line(), framed }, self.req
-  local extra = rawget(self, "extra")
+-- The lines behind those that frame the message.
+local function field_lines(self, headers, level)
+  local out, extra = "", self[EXTRA]
   if extra and headers then extra = others(extra, headers) end
-  if self.has_body and body_in_the_way(req) then self.keep_alive = false end
-  if not self.keep_alive then out[#out + 1] = "\r\nConnection: close"
-  elseif self.req.version == 10 then out[#out + 1] = "\r\nConnection: keep-alive" end
-  if extra then add_fields(out, extra, level + 1) end
-  if headers then add_fields(out, headers, level + 1) end
-  out[#out + 1] = "\r\n\r\n"
-  return table.concat(out)
+  if self[HAS_BODY] and body_in_the_way(self[REQ]) then self[KEEP_ALIVE] = false end
+  if not self[KEEP_ALIVE] then out = "\r\nConnection: close"
+  elseif self[VERSION] == 10 then out = "\r\nConnection: keep-alive" end
+  if extra then out = add_fields(out, extra, level + 1) end
+  if headers then out = add_fields(out, headers, level + 1) end
+  return out
 end
 
 local function put_long(conn, first, piece, last)
@@ -150,15 +168,17 @@ local function put_long(conn, first, piece, last)
   return ok, message, code
 end
 
--- Writes the pieces; a failure leaves nothing to go on with.
-local function put(self, first, piece, last)
-  local ok, message, code
-  if #piece > SLICE then ok, message, code = put_long(self.conn, first, piece, last or "")
-  elseif last then ok, message, code = self.conn:write(first, piece, last)
-  else ok, message, code = self.conn:write(first, piece) end
+-- A failure leaves nothing to go on with.
+local function outcome(self, ok, message, code)
   if ok then return self end
-  self.broken = code
+  self[BROKEN] = code
   return nil, message, code
+end
+
+local function put(self, first, piece, last)
+  local conn = self[CONN]
+  if #piece > SLICE then return outcome(self, put_long(conn, first, piece, last or "")) end
+  return outcome(self, write(conn, first, piece, last or ""))
 end
 
 --- Sends a whole response. `headers` come before those of res.headers.
@@ -170,23 +190,23 @@ end
 ---@return string? code
 function response:send(status, text, headers)
   check_status(status)
-  if self.sent then error("a response was sent already", 2) end
+  if self[SENT] then error("a response was sent already", 2) end
   text = text or ""
   if type(text) ~= "string" then
     error(("bad argument #2 to 'send' (string expected, got %s)"):format(type(text)), 2)
   end
-  if rawget(self, "compress") then
-    text, headers = compress.whole(self, status, text, headers)
-  end
+  if self[COMPRESS] then text, headers = compress.whole(self, status, text, headers) end
   local empty = bodyless(status)
-  local framed = empty and "" or "\r\nContent-Length: " .. #text
-  local first = head(self, status, headers, framed, 2)
-  self.sent, self.done, self.code = true, true, status
-  self.req.answered = true
-  if empty or self.req.method == "HEAD" then text = "" end
-  self.size = #text
-  local ok, message, code = put(self, first, text)
-  return ok, message, code
+  local first, size = beginning(status, not empty), empty and "" or #text
+  local rest = field_lines(self, headers, 2)
+  self[SENT], self[DONE], self[CODE] = true, true, status
+  if self[HAS_BODY] then self[REQ].answered = true end
+  if empty or self[HEAD_ONLY] then text = "" end
+  self[SIZE] = #text
+  if #text > SLICE then return put(self, first .. size .. rest .. "\r\n\r\n", text) end
+  local ok, message, code = write(self[CONN], first, size, rest, "\r\n\r\n", text)
+  if ok then return self end
+  return outcome(self, ok, message, code)
 end
 
 local function begin(self)
@@ -195,18 +215,18 @@ local function begin(self)
   if length and (math.type(length) ~= "integer" or length < 0) then
     error(("bad content_length (bytes expected, got %s)"):format(tostring(length)), 3)
   end
-  if rawget(self, "compress") then self.encoder = compress.begin(self) end
+  if self[COMPRESS] then self.encoder = compress.begin(self) end
   if rawget(self, "encoder") then length = nil end
   local empty = bodyless(self.status)
-  self.chunked = not length and not empty and self.req.version == 11
-  if not length and not empty and not self.chunked then self.keep_alive = false end
+  self.chunked = not length and not empty and self[VERSION] == 11
+  if not length and not empty and not self.chunked then self[KEEP_ALIVE] = false end
   local framed = empty and "" or length and "\r\nContent-Length: " .. length or
     self.chunked and "\r\nTransfer-Encoding: chunked" or ""
-  local first = head(self, self.status, nil, framed, 3)
-  self.sent, self.code, self.size = true, self.status, 0
-  self.req.answered = true
-  self.mute = empty or self.req.method == "HEAD"
-  return first
+  local rest = field_lines(self, nil, 3)
+  self[SENT], self[CODE], self[SIZE] = true, self.status, 0
+  if self[HAS_BODY] then self[REQ].answered = true end
+  self.mute = empty or self[HEAD_ONLY]
+  return beginning(self.status, false) .. framed .. rest .. "\r\n\r\n"
 end
 
 -- A piece of the body on its way, with the head before it; `piece` may be empty.
@@ -247,16 +267,16 @@ response.put_packed = put_packed
 ---@return string? message
 ---@return string? code
 function response:write(...)
-  if self.done then error("the response has ended", 2) end
+  if self[DONE] then error("the response has ended", 2) end
   local piece = table.concat({ ... })
-  local first = self.sent and "" or begin(self)
+  local first = self[SENT] and "" or begin(self)
   local ok, message, code
   local length = rawget(self, "content_length")
-  if length and not self.mute and self.size + #piece > length then
-    if first ~= "" then self.conn:write(first) end
+  if length and not self.mute and self[SIZE] + #piece > length then
+    if first ~= "" then self[CONN]:write(first) end
     error(("more than content_length (%d) says"):format(length), 2) -- the client would take it for
   end                                                       -- the next answer
-  self.size = self.size + #piece
+  self[SIZE] = self[SIZE] + #piece
   if self.mute then piece = "" end
   if piece ~= "" and rawget(self, "encoder") then
     ok, message, code = put_packed(self, first, piece)
@@ -269,8 +289,8 @@ end
 --- Sends what was written to the client now, instead of when this task waits.
 function response:flush()
   local ok, message, code = self, nil, nil
-  if not self.sent then ok, message, code = put(self, begin(self), "") end
-  if ok then ok, message, code = self.conn:flush() end
+  if not self[SENT] then ok, message, code = put(self, begin(self), "") end
+  if ok then ok, message, code = self[CONN]:flush() end
   if not ok then return nil, message, code end
   return self
 end
@@ -279,34 +299,33 @@ end
 local function last_of(self)
   local last = self.encoder:finish()
   self.encoder:close()
-  self.size = (rawget(self, "packed") or 0) + #last
+  self[SIZE] = (rawget(self, "packed") or 0) + #last
   return ("%x\r\n%s\r\n"):format(#last, last)
 end
 
 --- Ends the body, with trailer fields if it is chunked.
 ---@param trailers? table<string, string>
 function response:finish(trailers)
-  if self.done then return self end
-  local first = self.sent and "" or begin(self)
-  self.done = true
+  if self[DONE] then return self end
+  local first = self[SENT] and "" or begin(self)
+  self[DONE] = true
   local length = rawget(self, "content_length")
-  if length and not self.mute and self.size ~= length then
-    self.keep_alive = false -- the client waits for the rest: it must see that none comes
-    self.broken = self.broken or true
+  if length and not self.mute and self[SIZE] ~= length then
+    self[KEEP_ALIVE] = false -- the client waits for the rest: it must see that none comes
+    self[BROKEN] = self[BROKEN] or true
   end
   if rawget(self, "encoder") then
     first = first .. last_of(self)
-    if self.broken then return self end -- whole it must not look
+    if self[BROKEN] then return self end -- whole it must not look
   end
   if not self.chunked or self.mute then
     if first == "" then return self end
     local ok, message, code = put(self, first, "")
     return ok, message, code
   end
-  local out = { first .. "0" }
-  if trailers then add_fields(out, trailers, 2) end
-  out[#out + 1] = "\r\n\r\n"
-  local ok, message, code = put(self, table.concat(out), "")
+  local last = first .. "0"
+  if trailers then last = add_fields(last, trailers, 2) end
+  local ok, message, code = put(self, last .. "\r\n\r\n", "")
   return ok, message, code
 end
 
@@ -352,11 +371,16 @@ end
 response.__index = function(self, key)
   local method = response[key]
   if method ~= nil then return method end
-  if key == "status" then return 200 end
-  if key ~= "headers" then return nil end
-  local extra = rawget(self, "extra") or {}
-  self.extra = extra
-  return extra
+  if key == "headers" and not self[EXTRA] then self[EXTRA] = {} end
+  local slot = slots[key]
+  if slot then return self[slot] end
+  return key == "status" and 200 or nil
+end
+
+response.__newindex = function(self, key, value)
+  local slot = slots[key]
+  if slot then self[slot] = value or false
+  else rawset(self, key, value) end
 end
 
 return response

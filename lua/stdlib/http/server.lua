@@ -55,13 +55,14 @@ local function failure_of(req)
   return input and input.failed
 end
 
--- The next head; or nothing: the connection is over, and why if somebody should know, after which
--- answer.
-local function next_head(conn, limits)
+-- A stream's method by its name costs 350 instructions.
+local read = require("neap.stream.core").methods.read
+
+-- The parts of the next head, after a read that gave none, with this code; or nothing: the
+-- connection is over, and why if somebody should know, after which answer.
+local function next_head(conn, limits, code)
   local idle, stalled = 0, 0
   while true do
-    local head, _, code = conn:read(limits.head, limits.head_timeouts)
-    if head then return head end
     if code == nil or code == "ECONNRESET" or code == "EPIPE" then return nil end
     local partial = conn.unread_bytes > 0
     if code == "ETIMEDOUT" and not partial and conn.unsent_bytes > 0 then
@@ -78,6 +79,9 @@ local function next_head(conn, limits)
       refuse(conn, refusal[1], refusal[2])
       return nil, refusal[2], refusal[1]
     end
+    local method, path, head, version, keep_alive, length = read(conn, limits.head)
+    if method ~= nil then return method, path, head, version, keep_alive, length end
+    code = head
   end
 end
 
@@ -158,26 +162,29 @@ local function refused(conn, limits, status, why)
 end
 
 local function connection(handler, limits, conn)
-  local new, meta = response.new, request.meta
-  local state <close> = setmetatable({ conn = conn, limits = limits }, guard)
-  conn.timeout = limits.write_timeout
+  local new_request, new_response, clean = request.new, response.new, response.clean
+  local heads, logs, compresses = limits.head, limits.access_log, limits.compresses
+  local state <close> = setmetatable({
+    conn = conn, limits = limits, taken = false, res = false,
+  }, guard)
+  conn.timeout, conn.write_timeout = limits.head_timeout, limits.write_timeout
   while true do
-    local head, why, status = next_head(conn, limits)
-    if not head then return refused(conn, limits, status, why) end
-    if head.refusal then
-      refuse(conn, head.refusal, head.why)
-      return refused(conn, limits, head.refusal, head.why)
+    local method, path, head, version, keep_alive, length = read(conn, heads)
+    if method == nil then
+      method, path, head, version, keep_alive, length = next_head(conn, limits, head)
+      if method == nil then return refused(conn, limits, head, path) end
     end
-    head.query_string, head.query, head.conn, head.limits = head.query, nil, conn, limits
-    local has_body = (head.chunked or head.length) ~= nil
-    local req = setmetatable(head, meta)
-    local res = new(conn, req, head.keep_alive or false, has_body)
-    if limits.compresses then res.compress = true end
+    if not method then
+      refuse(conn, path, head)
+      return refused(conn, limits, path, head)
+    end
+    local req = new_request(state, method, path, head, version, length)
+    local res = new_response(compresses, conn, req, method, version, keep_alive, length ~= false)
     state.res = res
     handler(req, res)
-    if rawget(req, "taken") then return end
-    if not finish(conn, req, res, limits) then break end
-    state.res = nil
+    if state.taken then return end
+    if (logs or not clean(res)) and not finish(conn, req, res, limits) then break end
+    state.res = false
   end
   conn:flush() -- at the client's pace; a close gives it 10 s
 end
@@ -212,9 +219,8 @@ function server.handler(opts, handler)
   for name in pairs(defaults) do limits[name] = check_limit(opts or {}, name) end
   limits.access_log = opts and opts.access_log
   limits.compress = compress.options(opts and opts.compress)
-  limits.compresses = opts and opts.compress and true
+  limits.compresses = not not (opts and opts.compress)
   limits.head = codec.http_request(limits.max_head, true)
-  limits.head_timeouts = { timeout = limits.head_timeout }
   limits.log = rest.log or function(line) io.stderr:write(line, "\n") end
   return function(conn) return connection(handler, limits, conn) end, rest
 end
