@@ -82,11 +82,47 @@ static void watch(np_stream *s) {
   if (s->t->ops->want) s->t->ops->want(s->t, (s->eof ? 0 : NP_READABLE) | out);
 }
 
+/* The peer has ended already: no FIN of our own before close(2), it sends one. */
+static bool simple(const np_stream *s) {
+  return s->eof || s->rerror || !s->t->ops->lingers || !s->t->ops->lingers(s->t);
+}
+
+void np_stream_end(np_stream *s) {
+  if (!simple(s)) s->fin = true;
+  np_stream_push_out(s, true);
+}
+
+static void last_words(np_stream *s) {
+  np_stream_end(s);
+  np_stream_settle(s, SIZE_MAX); /* the memory of a waiting writer goes with it */
+  if (s->fin && !over(s)) drop_input(s);
+}
+
+/* A failed layer is taken off: what it still had to say goes out, and its transport lingers in its
+ * place. What was queued above it goes nowhere. */
+static bool peel(np_stream *s) {
+  char *last;
+  size_t len;
+  if (!(s->werror || s->rerror) || !s->t->ops->peel) return false;
+  np_transport *below = s->t->ops->peel(s->t, &last, &len);
+  if (!below) return false;
+  np_stream_set_transport(s, below);
+  np_stream_drop_out(s);
+  s->rerror = s->werror = 0;
+  s->eof = s->fin = s->fin_sent = false;
+  if (len > 0) np_stream_write(s, &(struct iovec){last, len}, 1);
+  np_stream_settle(s, SIZE_MAX);
+  s->write_waits = false;
+  free(last);
+  return true;
+}
+
 void np_linger_event(np_stream *s) {
   size_t before = np_stream_unsent(s);
   if (np_stream_wants_out(s)) np_stream_push_out(s, true);
   bool moved = np_stream_unsent(s) != before;
   if (drop_input(s) || moved) arm(s);
+  while (peel(s)) last_words(s);
   if (over(s)) leave(s, false);
   else watch(s);
 }
@@ -104,16 +140,6 @@ static void forget_input(np_stream *s) {
   if (q) np_fdq_done(q);
 }
 
-/* The peer has ended already: no FIN of our own before close(2), it sends one. */
-static bool simple(const np_stream *s) {
-  return s->eof || s->rerror || !s->t->ops->lingers || !s->t->ops->lingers(s->t);
-}
-
-void np_stream_end(np_stream *s) {
-  if (!simple(s)) s->fin = true;
-  np_stream_push_out(s, true);
-}
-
 int np_stream_close(np_stream *s) {
   np_loop *l = s->obj.loop;
   np_trace(l, "closing", &s->obj, 0);
@@ -121,10 +147,9 @@ int np_stream_close(np_stream *s) {
   s->owner = NULL;
   s->write_waits = s->flush_waits = false;
   forget_input(s);
-  np_stream_end(s);
-  np_stream_settle(s, SIZE_MAX); /* the memory of a waiting writer goes with it */
-  if (s->fin && !over(s)) drop_input(s);
+  last_words(s);
   int code = np_stream_error(s);
+  while (peel(s)) last_words(s);
   if (over(s) || np_loop_freed(l)) {
     np_stream_free(s, false);
     return code;

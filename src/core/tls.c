@@ -70,10 +70,10 @@ int np_tls_outcome(np_tls *x) {
   default: break;
   }
   if (x->below_code) return fail(x, x->below_code);
-  if (x->out_code) return fail(x, x->out_code);
-  if (x->below_eof && x->shaken) return fail(x, NP_ETRUNCATED);
+  if (x->below_eof && x->shaken) return fail(x, NP_ETRUNCATED); /* whatever became of writing */
   if (x->below_eof) say(x, "the peer closed the connection during the handshake");
-  return x->below_eof ? fail(x, NP_ETLS) : fail_tls(x);
+  if (x->below_eof) return fail(x, NP_ETLS);
+  return x->out_code ? fail(x, x->out_code) : fail_tls(x);
 }
 
 /* ---- moving ---- */
@@ -238,6 +238,20 @@ static void tls_close(np_transport *t, bool abort) {
   below->ops->close(below, abort);
 }
 
+/* Refused, or broken by bytes that are no TLS: the alert that says so must not be overtaken by the
+ * reset that close(2) sends while bytes are unread. */
+static np_transport *tls_peel(np_transport *t, char **last, size_t *len) {
+  np_tls *x = self(t);
+  np_transport *below = x->below;
+  if (!x->failed || x->below_code || x->out_code || x->below_eof) return NULL;
+  *len = x->out.len;
+  *last = malloc(x->out.len + 1);
+  if (!*last) return NULL;
+  if (x->out.len > 0) memcpy(*last, x->out.p + x->out.off, x->out.len);
+  leave(x);
+  return below;
+}
+
 static const np_transport_ops ops = {
   .name = "tls",
   .read = tls_read,
@@ -248,6 +262,7 @@ static const np_transport_ops ops = {
   .fd = tls_fd,
   .close = tls_close,
   .lingers = tls_lingers,
+  .peel = tls_peel,
   .pass = tls_pass,
   .reason = tls_reason,
 };

@@ -48,6 +48,11 @@ typedef struct np_transport_ops {
    * NULL: no. */
   bool (*lingers)(np_transport *t);
 
+  /* A layer that has failed by itself, over a transport that has not: frees itself alone, gives the
+   * transport beneath and, in *last (the caller frees it), what that has yet to send: an alert.
+   * NULL, and a result of NULL: there is no such thing, and nothing happened. */
+  np_transport *(*peel)(np_transport *t, char **last, size_t *len);
+
   /* Gives the descriptor away and frees the transport; NULL: cannot be taken (-EOPNOTSUPP). */
   int (*take)(np_transport *t);
 

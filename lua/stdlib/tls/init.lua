@@ -264,10 +264,9 @@ function tls.connect(connect, addr, opts)
     local left = by and math.max(0, by - tasks.now()) or math.huge
     ok, message, code = handshake(stream, ctx, math.min(left, own.handshake_timeout or HANDSHAKE_S))
   end
-  if ok then
-    unfinished.stream = nil
-    return stream
-  end
+  unfinished.stream = nil
+  if ok then return stream end
+  if code == "ETIMEDOUT" then stream:abort() else stream:close() end -- the alert arrives
   return nil, ("connect %s: %s"):format(addr, message:gsub("^.-: ", "", 1)), code
 end
 
