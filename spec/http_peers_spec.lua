@@ -144,7 +144,7 @@ describe("slowhttptest", function()
       started[i] = helper.start(("slowhttptest %s -c 100 -r 100 -l 4 -p 3 -u %s/big"):format(attack,
         url))
     end
-    assert(helper.wait_until(function() return server.connections > 100 end))
+    assert(helper.wait_until(function() return server.total > 100 end))
     for _ = 1, 4 do
       local out = run(("ab -q -n %d -c 4 -s 10 %s/"):format(REQUESTS // 10, url))
       assert.matches("Failed requests: +0\n", out)

@@ -2,6 +2,7 @@
 -- client, and such as must be refused.
 
 local helper = require "spec.support.helper"
+local lfs = require "lfs"
 
 local certs = {}
 
@@ -37,24 +38,27 @@ cp ca.pem trust/
 openssl rehash trust
 openssl ec -in server.key -aes128 -passout pass:secret -out locked.key
 cat server.pem server.key > both.pem
-touch complete
 ]]
 
 local dir
 
 --- The directory with ca.pem, server.pem, server.key, other.*, client.*, expired.*, self.*,
 -- locked.key (password "secret"), both.pem; leaf.*, signed by mid.*, both in chain.pem; trust/, a
--- directory as c_rehash makes them with ca.pem. In the build directory, made anew every day.
+-- directory as c_rehash makes them with ca.pem. In the build directory, made anew every day: apart,
+-- then given its name, because the files of specs run at the same time and one of them is first.
 local function directory()
   if dir then return dir end
-  dir = helper.build .. "/certs"
-  if os.execute(("find %s/complete -mmin -1000 2>/dev/null | grep -q ."):format(dir)) then
-    return dir
+  local named = helper.build .. os.date "/certs-%Y%m%d"
+  if not lfs.attributes(named) then
+    local new = helper.build .. "/new-certs-" .. helper.tmpdir():match "[^/]+$"
+    assert(lfs.mkdir(new))
+    helper.write_file(new .. "/make.sh", script)
+    local made = os.execute(("sh %s/make.sh %s >%s/log 2>&1"):format(new, new, new))
+    assert(made, "openssl failed: " .. (helper.read_file(new .. "/log") or ""))
+    if not os.rename(new, named) then os.execute("rm -rf " .. new) end
   end
-  assert(os.execute(("mkdir -p %s"):format(dir)))
-  helper.write_file(dir .. "/make.sh", script)
-  local made = os.execute(("sh %s/make.sh %s >%s/log 2>&1"):format(dir, dir, dir))
-  assert(made, "openssl failed: " .. (helper.read_file(dir .. "/log") or ""))
+  assert(lfs.attributes(named .. "/both.pem"))
+  dir = named
   return dir
 end
 

@@ -73,7 +73,18 @@ function helper.wait_until(f, seconds)
   end
 end
 
---- Waits until somebody listens there: a path alone may be bound and not yet listening.
+--- Waits until somebody listens on an AF_UNIX path, without connecting: a path that is there may be
+-- bound and not yet listening.
+function helper.listening(path)
+  local row = "^%x+: %x+ %x+ 00010000 .* " .. path:gsub("%p", "%%%0") .. "$" -- SO_ACCEPTCON
+  assert(helper.wait_until(function()
+    for line in io.lines "/proc/net/unix" do
+      if line:find(row) then return true end
+    end
+  end), "nobody listens on " .. path)
+end
+
+--- The same by connecting, of any address.
 function helper.answers(address)
   assert(helper.wait_until(function()
     local c = require("neap.net").connect(address)
