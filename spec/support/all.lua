@@ -8,7 +8,7 @@ local lfs = require "lfs"
 local neap = require "neap"
 local process = require "neap.process"
 
-local FILE_SECONDS = tonumber(os.getenv "SPEC_FILE_SECONDS") or 900
+local FILE_SECONDS = tonumber(os.getenv "SPEC_FILE_SECONDS") or 600
 
 -- These take longest, and begin first; then the largest files.
 local LONG = {
@@ -98,7 +98,7 @@ local function run(file)
   elseif #options > 0 and output:find("no test was run", 1, true) then
     return
   else
-    io.write(output)
+    io.write(output, output:find "[^\n]$" and "\n" or "")
     if not counted then
       sum[3] = sum[3] + 1
       print(("Error -> %s: %s %s, without a summary"):format(file.name, how, number or ""))
