@@ -137,7 +137,7 @@ for name, make in pairs { tcp = tcp, unix = unix } do
     end)
 
     it("loses nothing at a deadline: what lies in the pipe goes on", function()
-      local client, server, task, a, b, writer = stalled(make, 0.3)
+      local _, server, task, a, b, writer = stalled(make, 0.3)
       local r = result(task)
       assert.equal("ETIMEDOUT", r[3])
       assert.equal(0, pipes())

@@ -1,5 +1,5 @@
--- A refusal arrives: the alert that ends a handshake is not overtaken by the reset that closing with
--- unread bytes would be.
+-- A refusal arrives: the alert that ends a handshake is not overtaken by the reset that closing
+-- with unread bytes would be.
 
 local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
