@@ -2,7 +2,9 @@
 --
 -- The one idea: a body is an iterator of pieces that knows whether it has ended; the whole body is
 -- its pieces joined. What is left unread decides what may follow on the connection. Time that is
--- spent waiting for the peer is the peer's: so many seconds, and more for what it has sent.
+-- spent waiting for the peer is the peer's: so many seconds, and more for what it has sent. A wait
+-- that its own task gives up (a deadline around it, cancellation) takes nothing away: whatever is
+-- read next begins where that began.
 
 local tasks = require "neap.task.core"
 
@@ -48,7 +50,8 @@ local function timed(self, name, a, b)
   local result, message, code
   if b then result, message, code = conn[name](conn, a, b, options)
   else result, message, code = conn[name](conn, a, options) end
-  self.waited = self.waited + tasks.now() - began
+  local took = tasks.now() - began
+  self.waited, self.overdue = self.waited + took, took >= options.timeout
   return result, message, code
 end
 
@@ -65,20 +68,21 @@ local function chunk_size(self)
 end
 
 local function read_trailers(self)
-  local trailers, size = {}, 0
+  local trailing = self.trailing or { fields = {}, size = 0 }
+  self.trailing = trailing
   while true do
     local line, message, code = timed(self, "read_until", "\r\n", TRAILERS_MAX)
     if not line then return fail(message or "the end came inside the trailers", code or "EPIPE") end
     if line == "" then break end
-    size = size + #line
-    if size > TRAILERS_MAX then return fail("trailers too long", "EMSGSIZE") end
+    trailing.size = trailing.size + #line
+    if trailing.size > TRAILERS_MAX then return fail("trailers too long", "EMSGSIZE") end
     local name, value = line:match "^([%w!#$%%&'*+.^_`|~-]+):[ \t]*(.*)$"
     if not name or value:find "[%z\1-\8\10-\31\127]" then
       return fail("malformed trailer", "EBADMSG")
     end
-    trailers[name:lower()] = value:match "^.*[^ \t]" or "" -- in linear time
+    trailing.fields[name:lower()] = value:match "^.*[^ \t]" or "" -- in linear time
   end
-  self.trailers = trailers
+  self.trailers, self.trailing = trailing.fields, nil
   self.ended = true
   return nil
 end
@@ -96,7 +100,21 @@ local function counted(self, piece, message, code)
   return piece
 end
 
+-- The line end behind a chunk: not waited for before its bytes are given out.
+local function end_chunk(self)
+  local crlf, message, code = timed(self, "read", 2)
+  if crlf ~= "\r\n" then return fail(message or "malformed end of chunk", code or "EBADMSG") end
+  self.chunk = 0
+  return true
+end
+
+-- self.chunk: bytes left of the present one; 0: a size comes; "end": its line end.
 local function next_chunk(self)
+  if self.trailing then return read_trailers(self) end
+  if self.chunk == "end" then
+    local ok, message, code = end_chunk(self)
+    if not ok then return nil, message, code end
+  end
   if self.chunk == 0 then
     local size, message, code = chunk_size(self)
     if not size then return nil, message, code end
@@ -107,67 +125,80 @@ local function next_chunk(self)
   local piece, message, code =
     counted(self, timed(self, "recv", math.min(self.chunk, PIECE_MAX)))
   if not piece then return nil, message, code end
-  self.chunk = self.chunk - #piece
-  if self.chunk == 0 then
-    local crlf
-    crlf, message, code = timed(self, "read", 2)
-    if crlf ~= "\r\n" then
-      return fail(message or "malformed end of chunk", code or "EBADMSG")
-    end
-  end
+  local left = self.chunk - #piece
+  self.chunk = left > 0 and left or "end"
   return piece
 end
 
--- A piece; nil at the end; nil, message, code.
-function body:next()
+local function next_piece(self)
+  local left = self.left
+  if left == "chunked" then return next_chunk(self) end
+  if left == "end" then return counted(self, timed(self, "recv", PIECE_MAX)) end
+  if left > self.max then return fail("the body is too long", "EMSGSIZE") end
+  local piece, message, code = counted(self, timed(self, "recv", math.min(left, PIECE_MAX)))
+  if piece then
+    self.left = left - #piece
+    self.ended = self.left == 0
+  end
+  return piece, message, code
+end
+
+-- The next piece of what was not read yet; nil at the end; nil, message, code. `failed` is what it
+-- has failed with; `passing`: that was a deadline of the caller's, and reading may go on.
+function body:read()
   if self.ended then return nil end
-  if self.failed then return nil, self.failed.message, self.failed.code end
+  local failed = self.failed
+  if failed and not failed.passing then return nil, failed.message, failed.code end
   if self.before then
     local before = self.before
     self.before = nil
     before()
   end
-  local piece, message, code
-  if self.left == "chunked" then
-    piece, message, code = next_chunk(self)
-  elseif self.left == "end" then
-    piece, message, code = counted(self, timed(self, "recv", PIECE_MAX))
-  elseif self.left > self.max then
-    piece, message, code = fail("the body is too long", "EMSGSIZE")
-  else
-    piece, message, code =
-      counted(self, timed(self, "recv", math.min(self.left, PIECE_MAX)))
-    if piece then
-      self.left = self.left - #piece
-      self.ended = self.left == 0
-    end
-  end
+  local piece, message, code = next_piece(self)
+  self.failed = nil
   if not piece and code then
     self.failed = body.failure(message, code)
+    self.failed.passing = code == "ETIMEDOUT" and not self.overdue
   end
   return piece, message, code
+end
+
+-- A piece; nil at the end; nil, message, code. What `all` had read when it was given up is first.
+function body:next()
+  local kept = self.kept
+  if not kept or kept.n == 0 then return self:read() end
+  self.kept = nil
+  return table.concat(kept)
+end
+
+local function keep(kept, piece)
+  local n, joined = kept.n + 1, kept.joined -- kept[1..joined] are joined ones
+  kept[n] = piece
+  if n - joined == JOIN then
+    joined = joined + 1
+    kept[joined] = table.concat(kept, "", joined, n)
+    for i = n, joined + 1, -1 do kept[i] = nil end
+    n = joined
+  end
+  kept.n, kept.joined = n, joined
 end
 
 -- All of it as one string.
 function body:all()
   if self.text then return self.text end -- it was read before
-  local pieces, n, joined = {}, 0, 0 -- pieces[1..joined] are joined ones
+  local kept = self.kept or { n = 0, joined = 0 }
+  self.kept = kept
   while true do
-    local piece, message, code = self:next()
+    local piece, message, code = self:read()
     if not piece then
-      if code then return nil, message, code end
-      break
+      if not code then break end
+      if not self.failed.passing then self.kept = nil end
+      return nil, message, code
     end
-    n = n + 1
-    pieces[n] = piece
-    if n - joined == JOIN then
-      joined = joined + 1
-      pieces[joined] = table.concat(pieces, "", joined, n)
-      for i = n, joined + 1, -1 do pieces[i] = nil end
-      n = joined
-    end
+    keep(kept, piece)
   end
-  self.text = #pieces == 1 and pieces[1] or table.concat(pieces)
+  self.kept = nil
+  self.text = kept.n == 1 and kept[1] or table.concat(kept)
   return self.text
 end
 
@@ -182,6 +213,7 @@ end
 
 -- Drops what nobody has read, if that is little: true when the connection can go on.
 function body:drop(most)
+  self.kept = nil
   while not self.ended do
     if self.before or self.got > most then return false end
     if not self:next() and not self.ended then return false end

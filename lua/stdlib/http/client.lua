@@ -58,13 +58,15 @@ local function settle(self)
   end
 end
 
---- The whole body, as long as `max_body` allows.
+--- The whole body, as long as `max_body` allows. After a deadline of the caller's own, or when it
+-- was cancelled, what came stays: reading goes on where it began.
 ---@return string|nil body
 ---@return string? message
 ---@return string? code EMSGSIZE, EBADMSG, EPIPE (cut short), ETIMEDOUT, the connection's own
 function reply:body()
   local text, message, code = self.input:all()
-  settle(self)
+  local failed = self.input.failed
+  if not (failed and failed.passing) then settle(self) end
   if text then return text end
   return nil, message, code
 end

@@ -13,7 +13,7 @@ local PIECE_MAX = 65536
 -- So much comes out of what was read already before others have their turn.
 local SLICE = 1 << 20
 
-local decompressed = { all = bodies.all, pieces = bodies.pieces }
+local decompressed = { all = bodies.all, next = bodies.next, pieces = bodies.pieces }
 decompressed.__index = decompressed
 
 -- "deflate" is the zlib format, which some servers never learnt: theirs is raw. A zlib header is a
@@ -52,9 +52,14 @@ end
 
 -- More of the source for the inflater; false: its end; nil, message, code.
 local function refill(self)
-  local piece, message, code = self.source:next()
+  local source = self.source
+  local piece, message, code = source:read()
   self.run = 0
   if not piece then
+    if code and source.failed.passing then
+      self.failed = source.failed
+      return nil, message, code
+    end
     if code then return fail(self, message, code) end
     local ok
     ok, message, code = at_end(self)
@@ -75,10 +80,16 @@ local function refill(self)
   return true
 end
 
--- As body:next.
-function decompressed:next()
+-- As body:read.
+function decompressed:read()
+  local failed = self.failed
+  if failed and not failed.passing then return nil, failed.message, failed.code end
+  self.failed = nil
+  if self.run >= SLICE then
+    self.run = 0
+    tasks.yield() -- with nothing in hand that a cancellation here would lose
+  end
   while not self.ended do
-    if self.failed then return nil, self.failed.message, self.failed.code end
     local piece, message, code
     if self.inflater then piece, message, code = self.inflater:next(PIECE_MAX) end
     if code then return fail(self, "compressed body: " .. message, code) end
@@ -88,10 +99,6 @@ function decompressed:next()
     if piece then
       self.got, self.run = self.got + #piece, self.run + #piece
       if self.got > self.max then return fail(self, "the body is too long", "EMSGSIZE") end
-      if self.run >= SLICE then
-        self.run = 0
-        tasks.yield()
-      end
       return piece
     end
     local more

@@ -101,12 +101,16 @@ function pool.forget()
   while #kept > 0 do table.remove(kept).conn:close() end
 end
 
+local function is_fine(name, value)
+  if type(value) ~= "number" or value ~= value or value < 0 then return false end
+  if name == "idle_timeout" then return true end
+  return math.type(value) == "integer" and (name ~= "total" or value <= TOTAL_MAX)
+end
+
 local function check(name, value)
-  local whole = name ~= "idle_timeout"
   if bounds[name] == nil then
     error(("bad argument #1 to 'pool' (unknown option '%s')"):format(tostring(name)), 3)
-  elseif type(value) ~= "number" or value ~= value or value < 0 or whole and math.type(value) ~= "integer" or
-    name == "total" and value > TOTAL_MAX then
+  elseif not is_fine(name, value) then
     error(("bad argument #1 to 'pool' (option '%s': %s is out of range)"):format(name,
       tostring(value)), 3)
   end
