@@ -401,8 +401,8 @@ describe("the collector", function()
         setmetatable({}, { __gc = function() n = n + 1 if on then watch() end end })
       end
       watch()
-      for i = 1, mib * 8 do -- 128 KiB each
-        local _ = ("x"):rep(1 << 16) .. i
+      for i = 1, mib * 32 do -- 32 KiB each: a turn makes less than is alive
+        local _ = ("x"):rep(1 << 14) .. i
         neap.sleep(0)
       end
       on = false
@@ -415,6 +415,23 @@ describe("the collector", function()
     assert.equal("", err)
     local n = tonumber(out)
     assert.is_true(n >= 8 and n <= 40, out)
+  end)
+
+  it("stops for no longer than a step takes", function()
+    local out, err = run(helper_script:format [[
+      local freed = {}
+      cycles(3)
+      for i = 1, 160000 do
+        local before = collectgarbage "count"
+        local _ = { i, { i }, tostring(i) .. "." }
+        freed[i // 40000] = math.max(freed[i // 40000] or 0, before - collectgarbage "count")
+        if i % 64 == 0 then neap.sleep(0) end
+      end
+      -- KiB that one step freed at most, of the 4 MiB of a cycle, since Lua's table of strings has
+      -- its size: to grow it is to make so many bytes at once.
+      print(math.max(freed[2], freed[3]) // 1)]])
+    assert.equal("", err)
+    assert.is_true(tonumber(out) < 1024, out)
   end)
 
   it("collects a large heap when as much was made", function()
