@@ -137,6 +137,29 @@ def own_table(res, base):
     return out
 
 
+# One request under way on each of 64 connections: what a client waits.
+LATENCY = ['echo', 'echo-unix', 'line', 'resp', 'http', 'http-hdr', 'ws', 'udp']
+
+
+def latency_table(res, base):
+    rows = [w for w in LATENCY if 'neap' in res.get(w, {})]
+    if not rows:
+        return []
+    peers = list(dict.fromkeys(p for w in rows for p in res[w]))
+    peers.sort(key=lambda p: (p != 'neap', p != REF))
+    out = [
+        '',
+        'p99 of the latency in us, of 64 clients with one request under way each:',
+        '',
+        '| workload | ' + ' | '.join('**neap**' if p == 'neap' else p for p in peers) + ' |',
+        '|---|' + '---:|' * len(peers),
+    ]
+    for w in rows:
+        cell = lambda p: fmt(summary(w, res[w][p], base)['p99']) if p in res[w] else ''
+        out.append('| %s | %s |' % (w, ' | '.join(map(cell, peers))))
+    return out
+
+
 def idle_lines(row, res, base):
     if row not in res or 'neap' not in res[row]:
         return []
@@ -184,7 +207,7 @@ def publish(res, base):
         f.write(svg([(w, r) for w, r in rows if r]))
     part = ['- ' + l for l in machine()] + ['- measured %s' % time.strftime('%Y-%m-%d'), '']
     part += ratio_table(res, base) + ['', 'Neap itself:', ''] + own_table(res, base)
-    part += idle_lines('idle', res, base) + idle_lines('c100k', res, base)
+    part += latency_table(res, base) + idle_lines('idle', res, base) + idle_lines('c100k', res, base)
     part += micro_line('micro-mem', 'Resident bytes per sleeping task, of 100 000', res, base)
     what = 'Longest stop of the collector among 10 000 sleeping tasks, us of CPU time'
     part += micro_line('micro-stop', what, res, base)
