@@ -140,6 +140,54 @@ describe("a TLS client", function()
     end
   end)
 
+  it("resumes with each server that has the secret of its tickets, and with no other", function()
+    local function resumes(first, second)
+      local ctx = assert(tls.context(certs.client()))
+      local seen
+      for _, tickets in ipairs { { first }, { second } } do
+        local server = serve({ tickets = tickets[1] }, function(c)
+          c:write(tostring(c.tls.resumed), "\n")
+        end)
+        local opts = { context = ctx, session = "both", name = "localhost" }
+        local c <close> = assert(net.connect(server.address, opts))
+        seen = c:read()
+        c:read "a"
+      end
+      return seen
+    end
+    local secret, other = ("s"):rep(32), ("s"):rep(31) .. "t"
+    assert.equal("true", resumes(secret, secret))
+    assert.equal("false", resumes(secret, other))
+    assert.equal("false", resumes(true, true))
+    assert.equal("false", resumes(secret, false))
+  end)
+
+  it("resumes nothing without tickets; a reload with another secret ends those", function()
+    for _, version in ipairs { "1.2", "1.3" } do
+      local own = assert(tls.context(certs.server { server = true, tickets = ("s"):rep(32) }))
+      local server = serve({ context = own }, function(c)
+        c:write(tostring(c.tls.resumed), "\n")
+      end)
+      local ctx = assert(tls.context(certs.client { max_version = version }))
+      local function resumed()
+        local c <close> = assert(net.connect(server.address, { context = ctx }))
+        local line = c:read()
+        c:read "a"
+        return line
+      end
+      assert.equal("false", resumed())
+      assert.equal("true", resumed())
+      assert(own:reload())
+      assert.equal("true", resumed())
+      assert(own:reload { tickets = ("t"):rep(32) })
+      assert.equal("false", resumed())
+      assert.equal("true", resumed())
+      assert(own:reload { tickets = false })
+      assert.equal("false", resumed())
+      assert.equal("false", resumed())
+    end
+  end)
+
   it("writes its keys where SSLKEYLOGFILE says", function()
     local server = serve()
     local path = helper.tmpdir() .. "/keys"

@@ -77,6 +77,9 @@ describe("tls.context", function()
       { { key = "x" }, "option 'cert'" },
       { { cert = 1 }, "option 'cert'" },
       { { names = 1 }, "option 'names'" },
+      { { tickets = false }, "option 'tickets': a server gives them" },
+      { { server = true, tickets = 1 }, "option 'tickets': a secret or a boolean expected" },
+      { { server = true, tickets = ("x"):rep(31) }, "option 'tickets': a secret of at least 32" },
     }
     for _, case in ipairs(cases) do
       local ok, message = pcall(function() local _ = tls.context(case[1]) end)

@@ -58,6 +58,7 @@ describe("a TLS server", function()
     assert.equal("CN=neap spec authority", seen.issuer)
     assert.same({ "client@example.test" }, seen.names)
     assert.equal(64, #seen.fingerprint)
+    assert.equal("a client", seen.common_name)
     local now = os.time()
     assert.is_true(seen.not_before <= now and now < seen.not_after)
     local p = io.popen(("openssl x509 -noout -serial -fingerprint -sha256 -in %s"):format(

@@ -34,6 +34,7 @@ local stream = {}
 ---@field issuer string
 ---@field names string[] subjectAltName: DNS names, addresses, URIs, mail (the first 4 KiB)
 ---@field serial string hex
+---@field common_name? string the last one of the subject
 ---@field fingerprint string SHA-256 of the certificate, hex
 ---@field not_before integer seconds since 1970
 ---@field not_after integer

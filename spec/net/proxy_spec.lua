@@ -4,15 +4,17 @@ local certs = require "spec.support.certs"
 local core = require "neap.proxy.core"
 local helper = require "spec.support.helper"
 local http = require "neap.http"
+local neap = require "neap"
 local net = require "neap.net"
 
 local LIMIT_S = 10 * helper.slow
 local SIGNATURE = "\r\n\r\n\0\r\nQUIT\n"
 
-local function serve(list, address)
+local function serve(list, address, seconds)
   local logged = {}
   local server = net.serve(address or "127.0.0.1:0", {
-    proxy_protocol = list, log = function(line) logged[#logged + 1] = line end,
+    proxy_protocol = list, proxy_timeout = seconds,
+    log = function(line) logged[#logged + 1] = line end,
   }, function(conn)
     conn:write(tostring(conn.peer), "|", conn:read "a")
   end)
@@ -89,6 +91,28 @@ describe("the PROXY protocol", function()
       helper.wait_until(function() return #logged == i end)
       assert.matches("^neap: tcp://127%.0%.0%.1:%d+: PROXY protocol: [^\n]+$", logged[i])
     end
+  end)
+
+  it("ends a header that drips at its deadline, and gives what follows another", function()
+    local server, logged = serve({ "127.0.0.1" }, nil, 0.3)
+    local c <close> = assert(net.connect(server.address))
+    local dripping = neap.spawn(function()
+      for byte in ("PROXY TCP4 1.2.3.4 127.0.0.1 4660" .. (" "):rep(60)):gmatch "." do
+        if not (c:write(byte) and c:flush()) then return end
+        neap.sleep(0.02)
+      end
+    end)
+    assert.is_nil((c:read("l", { timeout = LIMIT_S })))
+    dripping:join()
+    helper.wait_until(function() return #logged == 1 end)
+    assert.matches("PROXY protocol: .*timed out$", logged[1])
+    local late <close> = assert(net.connect(server.address))
+    late:write "PROXY TCP4 1.2.3.4 127.0.0.1 4660 80\r\n"
+    late:flush()
+    neap.sleep(0.5)
+    late:write "late"
+    late:shutdown()
+    assert.equal("tcp://1.2.3.4:4660|late", late:read "a")
   end)
 
   it("believes nobody but those that are named", function()

@@ -20,7 +20,7 @@ sign() { # name subject days extensions
 key ca.key
 openssl req -x509 -key ca.key -subj "/CN=neap spec authority" -days 30 -out ca.pem
 sign server "/CN=localhost" 30 "subjectAltName=DNS:localhost,DNS:*.example.test,IP:127.0.0.1,IP:::1"
-sign other "/CN=other.test" 30 "subjectAltName=DNS:other.test"
+sign other "/CN=other.test" 30 "subjectAltName=DNS:other.test,DNS:fo*.other.test"
 sign client "/O=Neap/CN=a client" 30 "subjectAltName=email:client@example.test"
 sign expired "/CN=localhost" -1 "subjectAltName=DNS:localhost,IP:127.0.0.1"
 key self.key

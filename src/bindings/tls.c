@@ -41,9 +41,11 @@ np_tls_box *np_check_tls_box(lua_State *L, int idx) {
   return c;
 }
 
-static const char *const known[] = {"server", "cert",    "key",         "password",
-                                    "ca",     "verify",  "min_version", "max_version",
-                                    "alpn",   "ciphers", "ask_name",    NULL};
+static const char *const known[] = {"server",   "cert",        "key",         "password", "ca",
+                                    "verify",   "min_version", "max_version", "alpn",     "ciphers",
+                                    "ask_name", "tickets",     NULL};
+
+enum { TICKET_SECRET_MIN = 32 };
 
 static int bad_option(lua_State *L, const char *key, const char *want) {
   return luaL_argerror(L, 1, lua_pushfstring(L, "option '%s': %s expected", key, want));
@@ -99,6 +101,18 @@ static void check_alpn(lua_State *L, np_tls_config *c) {
   if (n == 0) bad_option(L, "alpn", "a list of at least one name");
 }
 
+/* false: none; a secret that the keys are made of. It stays on the stack. */
+static void check_tickets(lua_State *L, np_tls_config *c) {
+  int type = lua_getfield(L, 1, "tickets");
+  if (type == LUA_TSTRING) c->tickets = lua_tolstring(L, -1, &c->tickets_len);
+  else if (type == LUA_TBOOLEAN) c->no_tickets = !lua_toboolean(L, -1);
+  else if (type != LUA_TNIL) bad_option(L, "tickets", "a secret or a boolean");
+  if (type != LUA_TNIL && !c->server)
+    luaL_argerror(L, 1, "option 'tickets': a server gives them, a client takes them");
+  if (c->tickets && c->tickets_len < TICKET_SECRET_MIN)
+    bad_option(L, "tickets", "a secret of at least 32 bytes");
+}
+
 static const char *opt_text(lua_State *L, const char *key) {
   const char *s = np_opt_string(L, 1, key, NULL);
   if (s && !*s) bad_option(L, key, "a path or PEM text");
@@ -120,6 +134,7 @@ static void check_config(lua_State *L, np_tls_config *c) {
   };
   c->verify = check_verify(L, c);
   check_alpn(L, c);
+  check_tickets(L, c);
   if (c->key && !c->cert) bad_option(L, "cert", "the certificate that belongs to 'key'");
   if (c->max_version && c->min_version > c->max_version)
     bad_option(L, "max_version", "a version not below 'min_version'");
@@ -296,72 +311,6 @@ static int f_handshake(lua_State *L) {
   u->holder = &h->holder;
   np_tls_on_handshake(h->t, on_news, h);
   return k_shake(L, LUA_OK, 0);
-}
-
-/* ---- what it is ---- */
-
-static void set_string(lua_State *L, const char *key, const char *value) {
-  lua_pushstring(L, value);
-  lua_setfield(L, -2, key);
-}
-
-static void push_peer(lua_State *L, const np_tls_peer *p) {
-  lua_createtable(L, 0, 7);
-  set_string(L, "subject", p->subject);
-  set_string(L, "issuer", p->issuer);
-  set_string(L, "serial", p->serial);
-  set_string(L, "fingerprint", p->fingerprint);
-  lua_pushinteger(L, p->not_before);
-  lua_setfield(L, -2, "not_before");
-  lua_pushinteger(L, p->not_after);
-  lua_setfield(L, -2, "not_after");
-  lua_newtable(L);
-  lua_Integer i = 0;
-  for (size_t at = 0; at < p->names_len; at += strlen(p->names + at) + 1) {
-    lua_pushstring(L, p->names + at);
-    lua_rawseti(L, -2, ++i);
-  }
-  lua_setfield(L, -2, "names");
-}
-
-/* What it says is copied before Lua's memory is touched: a finalizer may close the stream. */
-typedef struct facts {
-  np_tls_info info;
-  np_tls_peer peer;
-  bool has_peer;
-  char alpn[255], name[256];
-} facts;
-
-static void collect(np_transport *t, facts *f) {
-  np_tls_info_get(t, &f->info);
-  if (f->info.alpn) f->info.alpn = memcpy(f->alpn, f->info.alpn, f->info.alpn_len);
-  if (f->info.name) {
-    snprintf(f->name, sizeof f->name, "%s", f->info.name);
-    f->info.name = f->name;
-  }
-  f->has_peer = np_tls_peer_get(t, &f->peer);
-}
-
-int np_push_tls_info(lua_State *L, stream *u) {
-  if (!u->s || !np_tls_of(u->s)) return 0;
-  facts *f = lua_newuserdatauv(L, sizeof *f, 0); /* 5 KiB: not on the C stack */
-  if (!u->s) return 0;
-  collect(np_tls_of(u->s), f);
-  lua_createtable(L, 0, 7);
-  set_string(L, "version", f->info.version);
-  set_string(L, "cipher", f->info.cipher);
-  set_string(L, "name", f->info.name);
-  lua_pushboolean(L, f->info.resumed);
-  lua_setfield(L, -2, "resumed");
-  if (f->info.alpn) {
-    lua_pushlstring(L, f->info.alpn, f->info.alpn_len);
-    lua_setfield(L, -2, "alpn");
-  }
-  if (f->has_peer) {
-    push_peer(L, &f->peer);
-    lua_setfield(L, -2, "peer");
-  }
-  return 1;
 }
 
 /* base64(bytes): text (RFC 4648). */

@@ -1,7 +1,7 @@
 /* TLS as a transport over another transport, by OpenSSL. Two objects: a context (certificates,
  * keys, trust, what was learnt about sessions), shared by connections, and the layer itself.
  *
- * OpenSSL is included by tls.c and tls_context.c alone. Nothing here waits: the handshake goes on
+ * OpenSSL is included by the tls*.c of this floor alone. Nothing here waits: the handshake goes on
  * as bytes arrive, and its end is told. */
 #ifndef NP_TLS_H
 #define NP_TLS_H
@@ -31,7 +31,10 @@ typedef struct np_tls_config {
   const char *alpn; /* in wire form: a length byte before each name, preferred first */
   size_t alpn_len;
   const char *ciphers; /* OpenSSL's list for TLS 1.2 */
-  bool ask_name;       /* server: the handshake stops at the client's name (np_tls_handshake) */
+  bool no_tickets;     /* server: no session can be resumed */
+  const char *tickets; /* server: what the keys of tickets are made of; NULL: of chance */
+  size_t tickets_len;
+  bool ask_name; /* server: the handshake stops at the client's name (np_tls_handshake) */
 } np_tls_config;
 
 enum { NP_TLS_REASON_MAX = 256 };
@@ -77,6 +80,7 @@ void np_tls_info_get(np_transport *t, np_tls_info *out); /* strings live as long
 /* The peer's certificate as plain text. */
 typedef struct np_tls_peer {
   char subject[512], issuer[512]; /* RFC 2253 */
+  char common_name[256];          /* the subject's, as it is; "": none */
   char serial[65];                /* hex */
   char fingerprint[65];           /* SHA-256 of the certificate, hex */
   int64_t not_before, not_after;  /* seconds since 1970 */

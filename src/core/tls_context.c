@@ -12,6 +12,7 @@
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 
 #include "core/error.h"
 #include "core/tls_impl.h"
@@ -233,6 +234,7 @@ static bool expect(np_tls *x, const char *name) {
   bool address = is_address(name);
   if (!address && !SSL_set_tlsext_host_name(x->ssl, name)) return false;
   if (x->ctx->verify == NP_TLS_VERIFY_NONE) return true;
+  SSL_set_hostflags(x->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS); /* RFC 9525 6.3 */
   if (address) return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(x->ssl), name);
   return SSL_set1_host(x->ssl, name);
 }
@@ -318,7 +320,9 @@ static void set_up(np_tls_context *x, const np_tls_config *c) {
   SSL_CTX_set_verify(ctx, verify_mode(c), NULL);
   if (c->server) {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets carry the state */
-    SSL_CTX_set_num_tickets(ctx, 1); /* each is 25 us: signed, sent, and seldom used */
+    /* each is 25 us: signed, sent, and seldom used */
+    SSL_CTX_set_num_tickets(ctx, c->no_tickets ? 0 : 1);
+    if (c->no_tickets) SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
     if (c->ask_name) SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL);
   } else {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
@@ -332,6 +336,7 @@ static int build(np_tls_context *x, const np_tls_config *c, char *why) {
   if (!x->ctx || !x->bio) return -ENOMEM;
   set_up(x, c);
   if (c->server && !name_sessions(x, c)) return -ENOMEM;
+  if (c->tickets && !np_tls_ticket_keys(x, c)) return -ENOMEM;
   int r = c->cert ? use_cert(x->ctx, c, why) : 0;
   if (r == 0) r = use_trust(x->ctx, c, why);
   if (r == 0) r = set_alpn(x, c);
@@ -359,15 +364,6 @@ int np_tls_context_new(const np_tls_config *c, np_tls_context **out, char *why) 
   if (r < 0) np_tls_context_unref(x);
   else *out = x;
   return r;
-}
-
-void np_tls_context_keep_tickets(np_tls_context *x, np_tls_context *old) {
-  unsigned char keys[256];
-  long n = SSL_CTX_set_tlsext_ticket_keys(x->ctx, NULL, 0); /* asks for their length */
-  if (n <= 0 || (size_t)n > sizeof keys) return;
-  if (SSL_CTX_get_tlsext_ticket_keys(old->ctx, keys, n))
-    SSL_CTX_set_tlsext_ticket_keys(x->ctx, keys, n);
-  OPENSSL_cleanse(keys, sizeof keys);
 }
 
 np_tls_context *np_tls_context_ref(np_tls_context *x) {

@@ -19,7 +19,8 @@ struct np_tls_context {
   SSL_CTX *ctx;
   BIO_METHOD *bio;
   bool server, ask_name;
-  bool free_buffers; /* OpenSSL's can be asked to go */
+  bool ticket_secret; /* the keys of tickets are the owner's choice */
+  bool free_buffers;  /* OpenSSL's can be asked to go */
   int verify;
   char *alpn;
   size_t alpn_len;
@@ -64,6 +65,9 @@ void np_tls_flush(np_tls *x);
 int np_bytes_append(np_loop *l, np_bytes *b, const char *p, size_t n);
 void np_bytes_consume(np_bytes *b, size_t n);
 size_t np_tls_below_pending(np_tls *x);
+
+/* tls_tickets.c: keys made of c->tickets. False: no memory. */
+bool np_tls_ticket_keys(np_tls_context *x, const np_tls_config *c);
 
 /* tls_write.c */
 int np_tls_encrypt(np_tls *x, const struct iovec *iov, int n); /* 0, or np_tls_outcome */

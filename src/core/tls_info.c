@@ -34,6 +34,21 @@ static void print_name(X509_NAME *name, char *buf, size_t size) {
   BIO_free(b);
 }
 
+/* The last one says most; in UTF-8, and nothing if a zero is in it. */
+static void print_common_name(X509_NAME *name, char *buf, size_t size) {
+  int at = -1, last = -1;
+  while ((at = X509_NAME_get_index_by_NID(name, NID_commonName, at)) >= 0) last = at;
+  *buf = '\0';
+  if (last < 0) return;
+  unsigned char *text = NULL;
+  int n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, last)));
+  if (n > 0 && (size_t)n < size && !memchr(text, 0, (size_t)n)) {
+    memcpy(buf, text, (size_t)n);
+    buf[n] = '\0';
+  }
+  OPENSSL_free(text);
+}
+
 static void print_hex(const unsigned char *p, size_t n, char *buf, size_t size) {
   *buf = '\0';
   for (size_t i = 0; i < n && 2 * i + 2 < size; i++) snprintf(buf + 2 * i, 3, "%02x", p[i]);
@@ -90,6 +105,7 @@ bool np_tls_peer_get(np_transport *t, np_tls_peer *out) {
   memset(out, 0, sizeof *out);
   print_name(X509_get_subject_name(x), out->subject, sizeof out->subject);
   print_name(X509_get_issuer_name(x), out->issuer, sizeof out->issuer);
+  print_common_name(X509_get_subject_name(x), out->common_name, sizeof out->common_name);
   print_serial(x, out->serial, sizeof out->serial);
   if (X509_digest(x, EVP_sha256(), md, &len)) print_hex(md, len, out->fingerprint, 65);
   out->not_before = seconds(X509_get0_notBefore(x));

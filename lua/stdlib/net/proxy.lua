@@ -5,6 +5,7 @@
 -- else; what follows it stays unread, for TLS or the handler. TLVs are skipped.
 
 local core = require "neap.proxy.core"
+local scope = require "neap.scope.core"
 
 local proxy = {}
 
@@ -24,15 +25,14 @@ local function fail(text, code)
 end
 
 local function must_read(conn, n)
-  local bytes, message, code = conn:read(n, { timeout = TIMEOUT_S })
+  local bytes, message, code = conn:read(n)
   if bytes and #bytes == n then return bytes end
   fail(message or "the end came inside the header", code or "EPIPE")
 end
 
 -- The source's address; nothing: the proxy speaks for itself, or of what has none.
 local function version1(conn, first)
-  local rest, message, code =
-    conn:read_until("\r\n", LINE_MAX - FIRST, { timeout = TIMEOUT_S })
+  local rest, message, code = conn:read_until("\r\n", LINE_MAX - FIRST)
   if not rest then fail(message or "the end came inside the header", code or "EPIPE") end
   local line = first .. rest
   if line:find "^PROXY UNKNOWN" then return nil end
@@ -64,7 +64,8 @@ local function version2(conn)
   return nil
 end
 
-local function read_header(conn)
+local function read_header(conn, seconds)
+  local _ <close> = scope.deadline(seconds or TIMEOUT_S) -- of all of it, however it drips
   local first = must_read(conn, FIRST)
   local address
   if first == SIGNATURE then
@@ -99,9 +100,9 @@ function proxy.check(list)
 end
 
 -- The handler of net.serve behind it.
-function proxy.serving(list, handler)
+function proxy.serving(list, seconds, handler)
   return function(conn)
-    if is_trusted(conn, list) then read_header(conn) end
+    if is_trusted(conn, list) then read_header(conn, seconds) end
     return handler(conn)
   end
 end

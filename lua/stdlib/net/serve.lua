@@ -152,6 +152,7 @@ end
 
 local own = {
   max_connections = true, timeout = true, line_max = true, log = true, proxy_protocol = true,
+  proxy_timeout = true,
 }
 
 -- level: of the caller of serve, as seen from here.
@@ -177,6 +178,7 @@ local function check(addr, opts, handler)
   check_number(opts, "max_connections", 1)
   check_number(opts, "timeout", 0)
   check_number(opts, "line_max", 1)
+  check_number(opts, "proxy_timeout", 0)
   if opts.log ~= nil and type(opts.log) ~= "function" then
     bad(2, "option 'log': function expected, got " .. type(opts.log))
   end
@@ -213,8 +215,8 @@ end
 -- deadline of each wait on a connection; false: none), line_max (64 KiB, a stream's own default),
 -- log (function(line), default: standard error), proxy_protocol (a list of networks, "10.0.0.0/8",
 -- or "unix": their connections begin with a PROXY header, version 1 or 2, before TLS, and conn.peer
--- is the client that it names; without one they end; nobody else's header is looked at), and every
--- option of net.listen.
+-- is the client that it names; without one they end; nobody else's header is looked at),
+-- proxy_timeout (10 s for all of that header), and every option of net.listen.
 ---@param addr string|userdata an address, or a listener
 ---@param opts? table
 ---@param handler fun(conn: userdata)
@@ -233,7 +235,7 @@ local function serve(addr, opts, handler)
     opts, handler = rest, behind
   end
   if opts.proxy_protocol then -- before TLS, which the listener would begin with
-    handler = proxy.serving(opts.proxy_protocol, handler)
+    handler = proxy.serving(opts.proxy_protocol, opts.proxy_timeout, handler)
     if tls then addr = addr:gsub("^tls", "tcp", 1) end
   end
   local listener = owned and listen(addr, opts) or addr

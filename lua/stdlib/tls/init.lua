@@ -28,12 +28,15 @@ local HANDSHAKES = 256
 ---@field max_version? "1.2"|"1.3" the newest
 ---@field alpn? string[] protocols, preferred first; the server's order decides
 ---@field ciphers? string OpenSSL's list for TLS 1.2
+---@field tickets? boolean|string server: false: no session can be resumed; a secret of at least 32
+---  bytes: tickets are good with all servers that have it, until it changes. Of the context that
+---  listens, whatever `names` chooses
 ---@field names? table<string, neap.tls.context>|fun(name: string|nil): neap.tls.context|nil server:
 ---  the context for the name that the client asked for ("*.example.org" stands for one label), all
 ---  of whose options count; nil: this one. A function runs in the connection's task and may wait
 local context_options = {
   cert = true, key = true, password = true, ca = true, verify = true, min_version = true,
-  max_version = true, alpn = true, ciphers = true,
+  max_version = true, alpn = true, ciphers = true, tickets = true,
 }
 
 -- Options that are not the context's.
@@ -257,7 +260,7 @@ function tls.connect(connect, addr, opts)
   stream, message, code = connect("tcp://" .. addr:sub(7), rest)
   if not stream then return nil, (message:gsub("tcp://", "tls://", 1)), code end
   local unfinished <close> = setmetatable({ stream = stream }, abandon)
-  local name = own.name or host:gsub("%%.*$", "")
+  local name = own.name or host:gsub("%%.*$", ""):gsub("%.$", "") -- RFC 6066 3: no last dot
   local ok
   ok, message, code = core.put(stream, ctx.box, name, own.session or (name .. ":" .. port))
   if ok then
