@@ -157,7 +157,6 @@ local internal = {
   ["neap.workers.begin"] = "for src/main.c",
   ["neap.tls.start"] = "stream:starttls",
   ["neap.tls.connect"] = "net.connect's own",
-  ["neap.tls.for_others"] = "http.request's own",
   ["neap.tls.listen"] = "net.listen's own",
   ["neap.tls.serving"] = "net.serve's own",
   ["neap.tls.for_others"] = "the HTTP client's own",

@@ -11,7 +11,8 @@ local text <const> = ("What came before the deadline stays.\n"):rep(3)
 local framed <const> = {
   ("Content-Length: %d\r\n\r\n%s"):format(#text, text),
   ("Transfer-Encoding: chunked\r\n\r\n" ..
-    "5\r\n%s\r\n%x;x=y\r\n%s\r\n1\r\n%s\r\n0\r\nA: b\r\nC: d\r\n\r\n"):format(text:sub(1, 5), #text - 6, text:sub(6, -2), text:sub(-1)),
+    "5\r\n%s\r\n%x;x=y\r\n%s\r\n1\r\n%s\r\n0\r\nA: b\r\nC: d\r\n\r\n"):format(text:sub(1, 5),
+    #text - 6, text:sub(6, -2), text:sub(-1)),
 }
 
 -- Writes the bytes one by one, each when `hungry` says that the reader has had its turn.

@@ -1,8 +1,10 @@
 -- http_proxy.lua: ends TLS in front of an HTTP server and hands its requests on, piece by piece.
 --
--- Shows: requests and replies as streams, so nothing large stands in memory; the fields that belong
---        to one connection only (RFC 9110 7.6.1) stay there; a WebSocket goes through as it is;
---        what a client says of where it comes from is not believed; 502 when there is nobody.
+-- Shows: requests and replies as streams, both at once, so nothing large stands in memory and an
+--        answer may come before its request has ended; the fields that belong to one connection
+--        only (RFC 9110 7.6.1) stay there; Host goes on as it came, X-Real-IP and X-Forwarded-* say
+--        the rest, and what a client says of that is not believed; a WebSocket goes through as it
+--        is; 502 when there is nobody.
 -- Try:   neap scripts/examples/rest.lua 127.0.0.1:8080
 --        openssl req -x509 -nodes -days 9 -keyout k.pem -out c.pem -subj /CN=localhost
 --        neap scripts/examples/http_proxy.lua 127.0.0.1:8443 http://127.0.0.1:8080 c.pem k.pem
@@ -19,7 +21,7 @@ local address, upstream, cert, key = arg[1], arg[2], arg[3], arg[4]
 local of_connection = {}
 for name in ([[connection keep-alive te trailer transfer-encoding upgrade proxy-connection
   proxy-authorization proxy-authenticate content-length host expect date forwarded
-  x-forwarded-for x-forwarded-proto x-forwarded-host]]):gmatch "%S+" do
+  x-real-ip x-forwarded-for x-forwarded-proto x-forwarded-host]]):gmatch "%S+" do
   of_connection[name] = true
 end
 
@@ -43,14 +45,15 @@ end
 local function ask(req)
   local headers = forwarded(req.headers)
   if wants_websocket(req) then headers.connection, headers.upgrade = "Upgrade", "websocket" end
-  headers["x-forwarded-for"] = (req.conn.peer or ""):match "^%l+://%[?(.-)%]?:%d+$"
+  local client = (req.conn.peer or ""):match "^%l+://%[?(.-)%]?:%d+$"
+  headers["x-real-ip"], headers["x-forwarded-for"] = client, client
   headers["x-forwarded-proto"] = req.conn.tls and "https" or "http"
-  headers["x-forwarded-host"] = req.host
+  headers.host, headers["x-forwarded-host"] = req.host, req.host
   local has_body = req.chunked or (req.length or 0) > 0
   local query = req.query_string and "?" .. req.query_string or ""
   return http.request(upstream .. req.path .. query, {
     method = req.method, headers = headers, body = has_body and req:chunks() or nil,
-    redirects = 0, max_body = 1 << 40, decompress = false,
+    redirects = 0, max_body = 1 << 40, decompress = false, duplex = true,
   })
 end
 

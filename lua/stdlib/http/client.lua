@@ -49,6 +49,12 @@ local function settle(self)
   if not conn then return end
   self.conn = nil
   if self.input.close then self.input:close() end
+  local up = self.up
+  if up then
+    exchange.stop(up)
+    self.whole = up.state == "sent"
+    self.keep_alive = self.keep_alive and self.whole
+  end
   if self.source.ended and self.keep_alive and conn.unread_bytes == 0 then
     pool.keep(self.key, conn)
   elseif self.whole then
@@ -56,6 +62,12 @@ local function settle(self)
   else -- a part of the request is still queued, for a server that does not want it
     conn:abort()
   end
+end
+
+-- What the request's body raised, while the answer was already read.
+local function raise_of(self)
+  local up = self.up
+  if up and up.raised ~= nil then error(up.raised, 0) end
 end
 
 --- The whole body, as long as `max_body` allows. After a deadline of the caller's own, or when it
@@ -67,6 +79,7 @@ function reply:body()
   local text, message, code = self.input:all()
   local failed = self.input.failed
   if not (failed and failed.passing) then settle(self) end
+  if not text then raise_of(self) end
   if text then return text end
   return nil, message, code
 end
@@ -74,11 +87,15 @@ end
 --- An iterator over the body's pieces as they come; raises what is no end.
 ---@return fun(): string|nil
 function reply:chunks()
-  local pieces = self.input:pieces()
+  local input = self.input
   return function()
-    local piece = pieces()
-    if not piece then settle(self) end
-    return piece
+    local piece, _, code = input:next()
+    if piece then return piece end
+    if code then
+      raise_of(self)
+      error(input.failed, 2)
+    end
+    settle(self)
   end
 end
 
@@ -162,7 +179,8 @@ local function new_reply(conn, head, url, call)
     input, head.decompressed = decompress(head.headers, source, call.max_body)
   end
   head.conn, head.input, head.source, head.url = conn, input, source, url.text
-  head.keep_alive = head.whole and head.keep_alive and length ~= "end" and head.status ~= 101
+  local goes_on = length ~= "end" and head.status ~= 101
+  head.keep_alive = (head.whole or head.up) and head.keep_alive and goes_on
   head.reason = head.reason or ""
   if conn.tls then head.tls = conn.tls end
   conn.timeout = call.stall
@@ -248,7 +266,10 @@ local function attempt(url, call)
 end
 
 -- Fields that say who asks, and fields that speak of a body.
-local secret = { authorization = true, cookie = true, ["proxy-authorization"] = true }
+local secret = {
+  authorization = true, cookie = true, ["proxy-authorization"] = true,
+  host = true, -- no secret, but the first server's
+}
 local of_body = {
   ["content-type"] = true, ["content-encoding"] = true, ["content-language"] = true,
   ["content-location"] = true, digest = true, ["content-digest"] = true, ["repr-digest"] = true,
@@ -287,8 +308,7 @@ end
 local known = {
   method = "string", headers = "table", body = true, timeout = "number", stall_timeout = "number",
   max_body = "number", redirects = "number", tls = "table", via = "string", proxy = "string",
-  expect = "boolean", decompress = "boolean",
-  cookies = "table",
+  expect = "boolean", decompress = "boolean", duplex = "boolean", cookies = "table",
 }
 
 local function check(url, opts, name)
@@ -316,9 +336,11 @@ end
 
 ---@class neap.http.request_options
 ---@field method? string "GET"
----@field headers? table<string, string|string[]>
+---@field headers? table<string, string|string[]> Host among them goes instead of the URL's
 ---@field body? string|fun(): string|nil text, or an iterator of pieces, which are sent in chunks by
 -- a task of its own; an early answer ends it
+---@field duplex? boolean an early answer does not end the sending of the body: both go on at once,
+-- until the reply was read to its end or closed. What the iterator raises, reading raises; false
 ---@field timeout? number seconds for all of it, redirects and the reply's body included; none
 ---@field stall_timeout? number seconds for each wait: connecting, the head, a piece of a body; 30
 ---@field max_body? integer bytes of the reply's body, as sent and as decompressed; 67108864

@@ -2,7 +2,8 @@
 --
 -- The one idea: a body that may have to wait is sent by a task of its own, while this one already
 -- reads: a server that answers early (401, 413) is heard at once, and the rest is not sent. What
--- that task waits for breaks nothing when it ends, so the answer's body can still be read.
+-- that task waits for breaks nothing when it ends, so the answer's body can still be read. With
+-- call.duplex it goes on beside the answer instead, until exchange.stop.
 
 local codec = require "neap.codec.core"
 local tasks = require "neap.task.core"
@@ -52,13 +53,18 @@ local function send_pieces(up, conn, body)
   end
 end
 
--- Ends when the exchange does, whatever its outcome.
+--- Ends the sending of a body, where it is.
+function exchange.stop(up)
+  if up.state == "sent" or up.state == "failed" then return end
+  up.stopped = true
+  up.task:cancel()
+  up.task:join()
+end
+
+-- Ends when the exchange does, whatever its outcome, unless the reply has it.
 local stop = {
   __close = function(up)
-    if up.state == "sent" or up.state == "failed" then return end
-    up.stopped = true
-    up.task:cancel()
-    up.task:join()
+    if not up.handed then exchange.stop(up) end
   end,
 }
 
@@ -141,8 +147,10 @@ function exchange.run(conn, call, head)
   local up <close> = ok and waits and start_upload(conn, body) or nil
   local reply
   reply, message, code = read_head(conn, call, up, call.left())
-  if reply then reply.whole = ok and (not up or up.state == "sent") end
-  return reply, message, code
+  if not reply then return nil, message, code end
+  reply.whole = ok and (not up or up.state == "sent")
+  if up and call.duplex then reply.up, up.handed = up, true end
+  return reply
 end
 
 return exchange

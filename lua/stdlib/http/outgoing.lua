@@ -3,11 +3,16 @@
 -- Names and values are checked, so nobody's input becomes a field of its own; the framing is ours.
 
 local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
-local framing = {
-  ["content-length"] = true, ["transfer-encoding"] = true, host = true, expect = true,
-}
+local framing = { ["content-length"] = true, ["transfer-encoding"] = true, expect = true }
 
 local function bad(text) error(("bad argument #2 to 'request' (%s)"):format(text), 2) end
+
+-- One, and an authority: a server refuses others (RFC 9112 3.2).
+local function check_host(twice, value)
+  if twice or type(value) ~= "string" or not value:find "^[%w._~%%%[%]:-]+$" then
+    bad "header Host: one host with its port expected"
+  end
+end
 
 local function add_fields(out, headers)
   local own = {}
@@ -17,7 +22,11 @@ local function add_fields(out, headers)
     end
     local low = name:lower()
     if framing[low] then bad(("header %s is set by what is sent"):format(name)) end
-    own[low] = true
+    if low == "host" then
+      check_host(own.host, value)
+      own.host, value = value, {} -- it has its place
+    end
+    own[low] = own[low] or true
     for _, one in ipairs(type(value) == "table" and value or { value }) do
       one = tostring(one)
       if one:find "[%z\1-\8\10-\31\127]" then
@@ -32,8 +41,9 @@ end
 -- asked: the proxy that is asked for the whole URL (RFC 9112 3.2.2).
 return function(url, call, asked)
   local target = asked and "http://" .. url.authority .. url.target or url.target
-  local out = { ("%s %s HTTP/1.1"):format(call.method, target), "Host: " .. url.authority }
+  local out = { ("%s %s HTTP/1.1"):format(call.method, target), "" }
   local own = add_fields(out, call.headers)
+  out[2] = "Host: " .. (own.host or url.authority)
   if not own["user-agent"] then out[#out + 1] = "User-Agent: neap" end
   if not own.accept then out[#out + 1] = "Accept: */*" end
   -- Of a part of what is compressed nothing can be read; whoever asks himself, reads himself.

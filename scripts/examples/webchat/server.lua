@@ -76,10 +76,7 @@ local function catch_up(ws, since)
 end
 
 local scheme = cert and "https://" or "http://"
-local options = {
-  max_message = TEXT_MAX,
-  origins = function(origin, req) return origin == scheme .. (req.host or "") end,
-}
+local options = { max_message = TEXT_MAX, origins = "same" }
 
 local function chat(req, res)
   local wanted = clean_name(req.query.name)
