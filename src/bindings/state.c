@@ -17,7 +17,7 @@
 enum {
   CLASS_BYTES = 16, /* alignment of everything Lua stores */
   CLASSES = 45, /* up to 720 bytes: closures, tables, short strings, userdata, a thread's stack */
-  SLAB_BYTES = 32768, /* a hundred system calls for a large program, little waste in a small one */
+  SLAB_BYTES = 65536, /* what is not used of one is not touched, so it takes no memory */
 };
 
 typedef struct block {
@@ -33,10 +33,21 @@ struct np_state {
   bool warnings_on, warning_shown, warning_goes_on; /* "@on"; the pieces of one message */
 };
 
-static bool small(size_t n) { return NP_POOLED && n - 1 < (size_t)CLASSES * CLASS_BYTES; }
-static size_t class_of(size_t n) { return (n - 1) / CLASS_BYTES; }
+static inline bool small(size_t n) { return NP_POOLED && n - 1 < (size_t)CLASSES * CLASS_BYTES; }
+static inline size_t class_of(size_t n) { return (n - 1) / CLASS_BYTES; }
 
-static void *from_slab(np_state *s, size_t bytes) {
+static inline void give(np_state *s, void *p, size_t n) {
+  if (np_unlikely(!small(n))) {
+    free(p);
+    return;
+  }
+  block *b = p;
+  b->next = s->free[class_of(n)];
+  s->free[class_of(n)] = b;
+}
+
+/* Out of line, as all that is not a block from a list and back: 20 instructions less for those. */
+static __attribute__((noinline)) void *from_slab(np_state *s, size_t bytes) {
   if (s->left < bytes) {
     block *slab = malloc(SLAB_BYTES);
     if (!slab) return NULL;
@@ -51,26 +62,16 @@ static void *from_slab(np_state *s, size_t bytes) {
   return p;
 }
 
-static void *take(np_state *s, size_t n) {
-  if (!small(n)) return malloc(n);
+static inline void *take(np_state *s, size_t n) {
+  if (np_unlikely(!small(n))) return malloc(n);
   size_t c = class_of(n);
   block *b = s->free[c];
-  if (!b) return from_slab(s, (c + 1) * CLASS_BYTES);
+  if (np_unlikely(!b)) return from_slab(s, (c + 1) * CLASS_BYTES);
   s->free[c] = b->next;
   return b;
 }
 
-static void give(np_state *s, void *p, size_t n) {
-  if (!small(n)) {
-    free(p);
-    return;
-  }
-  block *b = p;
-  b->next = s->free[class_of(n)];
-  s->free[class_of(n)] = b;
-}
-
-static void *resize(np_state *s, void *p, size_t osize, size_t nsize) {
+static __attribute__((noinline)) void *resize(np_state *s, void *p, size_t osize, size_t nsize) {
   if (!small(osize) && !small(nsize)) return realloc(p, nsize);
   if (small(osize) && small(nsize) && class_of(osize) == class_of(nsize)) return p;
   void *q = take(s, nsize);

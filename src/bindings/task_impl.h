@@ -90,14 +90,15 @@ struct np_task {
   };
   int place; /* its thread's, see np_thread */
   uint32_t id;
-  bool suspending; /* set by np_wait until the scheduler has control */
-  bool
-    checkpoint; /* gave way after a call that did not wait: the next call looks for cancellation */
-  bool seen;    /* its userdata was given to a script: it is this task for ever */
-  bool doomed;  /* close it from outside when it next suspends */
-  bool leaving; /* ... because it called os.exit */
-  bool serves;  /* a connection: its end is told, see connection.c */
-  bool counted; /* among the connections of its home, the group of its server */
+  /* Bits: 16 bytes less per task, with the memory's classes. */
+  bool suspending : 1; /* set by np_wait until the scheduler has control */
+  bool checkpoint : 1; /* gave way after a call that did not wait: the next call looks for
+                          cancellation */
+  bool seen : 1;       /* its userdata was given to a script: it is this task for ever */
+  bool doomed : 1;     /* close it from outside when it next suspends */
+  bool leaving : 1;    /* ... because it called os.exit */
+  bool serves : 1;     /* a connection: its end is told, see connection.c */
+  bool counted : 1;    /* among the connections of its home, the group of its server */
 };
 
 /* A Lua thread that tasks run on, and its place in the table of all threads, which keeps it
