@@ -83,18 +83,6 @@ void *np_push_for_fd(lua_State *L, int fd, lua_CFunction make) {
   return lua_touserdata(L, -1);
 }
 
-void *np_test_object(lua_State *L, int idx, const np_type *type) {
-  /* A light userdata has no length. */
-  void *ud = lua_touserdata(L, idx);
-  return ud && lua_rawlen(L, idx) >= sizeof type && *(const np_type **)ud == type ? ud : NULL;
-}
-
-void *np_check_object(lua_State *L, int idx, const np_type *type) {
-  void *ud = np_test_object(L, idx, type);
-  if (np_unlikely(!ud)) luaL_typeerror(L, idx, type->name);
-  return ud;
-}
-
 int np_fail(lua_State *L, int code, const char *fmt, ...) {
   va_list args;
   va_start(args, fmt);
@@ -152,11 +140,26 @@ int np_raise(lua_State *L, int code, const char *fmt, ...) {
   return np_raise_message(L, -1, np_error_name(code));
 }
 
-/* Its place in the list, -1: it is not there. */
-static int known_option(const char *key, const char *const known[]) {
-  for (int i = 0; known[i]; i++)
-    if (strcmp(key, known[i]) == 0) return i;
-  return -1;
+/* The key is below the top. */
+static int unknown_option(lua_State *L, int idx, const char *const known[]) {
+  luaL_Buffer b;
+  const char *key = luaL_tolstring(L, -2, NULL);
+  luaL_buffinit(L, &b);
+  for (int i = 0; known[i]; i++) {
+    if (i) luaL_addstring(&b, ", ");
+    luaL_addstring(&b, known[i]);
+  }
+  luaL_pushresult(&b);
+  return luaL_argerror(
+    L, idx, lua_pushfstring(L, "unknown option '%s' (known: %s)", key, lua_tostring(L, -1)));
+}
+
+int np_next_option(lua_State *L, int idx, const char *const known[]) {
+  if (!lua_next(L, idx)) return -1;
+  const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+  for (int i = 0; key && known[i]; i++)
+    if (*key == *known[i] && strcmp(key, known[i]) == 0) return i;
+  return unknown_option(L, idx, known);
 }
 
 uint64_t np_check_options(lua_State *L, int idx, const char *const known[]) {
@@ -164,22 +167,8 @@ uint64_t np_check_options(lua_State *L, int idx, const char *const known[]) {
   if (lua_isnoneornil(L, idx)) return 0;
   luaL_checktype(L, idx, LUA_TTABLE);
   lua_pushnil(L);
-  while (lua_next(L, idx)) {
-    lua_pop(L, 1);
-    int at = lua_type(L, -1) == LUA_TSTRING ? known_option(lua_tostring(L, -1), known) : -1;
-    if (at >= 0 && at < 64) there |= UINT64_C(1) << at;
-    if (at >= 0) continue;
-    luaL_Buffer b;
-    const char *key = luaL_tolstring(L, -1, NULL);
-    luaL_buffinit(L, &b);
-    for (int i = 0; known[i]; i++) {
-      if (i) luaL_addstring(&b, ", ");
-      luaL_addstring(&b, known[i]);
-    }
-    luaL_pushresult(&b);
-    luaL_argerror(L, idx,
-                  lua_pushfstring(L, "unknown option '%s' (known: %s)", key, lua_tostring(L, -1)));
-  }
+  for (int i; (i = np_next_option(L, idx, known)) >= 0; lua_pop(L, 1))
+    if (i < 64) there |= UINT64_C(1) << i;
   return there;
 }
 
@@ -198,9 +187,8 @@ static int bad_option(lua_State *L, int idx, const char *key, const char *want) 
     lua_pushfstring(L, "option '%s': %s expected, got %s", key, want, luaL_tolstring(L, -1, NULL)));
 }
 
-lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer def, lua_Integer min,
-                           lua_Integer max) {
-  if (!option(L, idx, key)) return def;
+lua_Integer np_option_integer(lua_State *L, int idx, const char *key, lua_Integer min,
+                              lua_Integer max) {
   int is_int;
   lua_Integer v = lua_tointegerx(L, -1, &is_int);
   if (!is_int || lua_type(L, -1) != LUA_TNUMBER) bad_option(L, idx, key, "an integer");
@@ -208,15 +196,27 @@ lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer d
     luaL_argerror(L, idx,
                   lua_pushfstring(L, "option '%s': %I is not from %I to %I", key, (LUAI_UACINT)v,
                                   (LUAI_UACINT)min, (LUAI_UACINT)max));
+  return v;
+}
+
+lua_Integer np_opt_integer(lua_State *L, int idx, const char *key, lua_Integer def, lua_Integer min,
+                           lua_Integer max) {
+  if (!option(L, idx, key)) return def;
+  lua_Integer v = np_option_integer(L, idx, key, min, max);
   lua_pop(L, 1);
   return v;
 }
 
-double np_opt_seconds(lua_State *L, int idx, const char *key, double def) {
-  if (!option(L, idx, key)) return def;
+double np_option_seconds(lua_State *L, int idx, const char *key) {
   double s = lua_tonumber(L, -1);
   if (lua_type(L, -1) != LUA_TNUMBER || isnan(s) || s < 0)
     bad_option(L, idx, key, "seconds (a number, 0 or more)");
+  return s;
+}
+
+double np_opt_seconds(lua_State *L, int idx, const char *key, double def) {
+  if (!option(L, idx, key)) return def;
+  double s = np_option_seconds(L, idx, key);
   lua_pop(L, 1);
   return s;
 }

@@ -63,20 +63,18 @@ int np_stream_failed(lua_State *L, stream *u, int code, const char *what) {
   return np_fail_why(L, code, &u->streak, lua_pushfstring(L, "%s %s: %s", what, name, why));
 }
 
-/* Options of a waiting call: a table as the last argument, removed from the stack; its deadline. */
-static const char *const timeout_only[] = {"timeout", NULL};
-
-uint64_t np_stream_deadline(lua_State *L, uint64_t def_ns, int idx) {
-  double s = idx ? np_opt_seconds(L, idx, "timeout", -1) : -1; /* 0: no options were given */
-  uint64_t ns = s < 0 ? def_ns : np_seconds_ns(s);
+uint64_t np_stream_deadline(lua_State *L, uint64_t def_ns, double seconds) {
+  uint64_t ns = seconds < 0 ? def_ns : np_seconds_ns(seconds);
   return ns == NP_NEVER ? NP_NEVER : np_deadline_after(np_loop_of(L), ns);
 }
 
+/* Options of a waiting call: a table as the last argument, removed from the stack; its deadline. */
 uint64_t np_stream_take_options(lua_State *L, uint64_t def_ns) {
+  static const char *const known[] = {"timeout", NULL};
   int top = lua_gettop(L);
-  if (top < 2 || !lua_istable(L, top)) return np_stream_deadline(L, def_ns, 0);
-  np_check_options(L, top, timeout_only);
-  uint64_t at = np_stream_deadline(L, def_ns, top);
+  if (top < 2 || !lua_istable(L, top)) return np_stream_deadline(L, def_ns, -1);
+  np_check_options(L, top, known);
+  uint64_t at = np_stream_deadline(L, def_ns, np_opt_seconds(L, top, "timeout", -1));
   lua_settop(L, top - 1);
   return at;
 }

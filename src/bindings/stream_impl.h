@@ -76,10 +76,17 @@ const char *np_stream_name(lua_State *L, stream *u);
  * echo. */
 enum { NP_BY_DEFAULT = 0 };
 
-/* The instant that the options at idx (0: none) or a default mean for a call that begins now. */
-uint64_t np_stream_deadline(lua_State *L, uint64_t def_ns, int idx);
+/* The instant that so many seconds (negative: a default) mean for a call that begins now. */
+uint64_t np_stream_deadline(lua_State *L, uint64_t def_ns, double seconds);
 /* The same for a table of `timeout` as the last argument, which is removed. */
 uint64_t np_stream_take_options(lua_State *L, uint64_t def_ns);
+
+/* stream_fds.c: the options of recv at index opt (a table, nil or nothing), how many descriptors it
+ * asks for; sets u->read_by_ns.  And its results, the answer of len bytes cut at the first
+ * descriptors, and these, at most as many as lie at index 2: how many it pushed; -EAGAIN: the bytes
+ * have moved; or why it failed. */
+int np_stream_recv_options(lua_State *L, stream *u, int opt);
+int np_stream_push_fds(lua_State *L, stream *u, size_t len, const char *data);
 
 static inline uint64_t np_stream_write_timeout(const stream *u) {
   return u->write_timeout_ns == NP_NEVER ? u->timeout_ns : u->write_timeout_ns;

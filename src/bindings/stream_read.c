@@ -3,11 +3,8 @@
 #include <string.h>
 
 #include "bindings/codec.h"
-#include "bindings/descriptor.h"
 #include "bindings/stream_impl.h"
 #include "core/error.h"
-#include "core/cmsg.h"
-#include "core/fdq.h"
 
 static void read_abort(np_task *t, void *obj) {
   stream *u = obj;
@@ -99,27 +96,10 @@ static int push_frames(lua_State *L, stream *u, np_cond *conds, int n, const cha
   return np_done(L, pushed);
 }
 
-/* The bytes up to the first barrier and the descriptors there. More of them than asked for: all
- * stays as it is. */
-static int push_fds(lua_State *L, stream *u, np_cond *c, const char *data, int ctx) {
-  int fds[NP_FDS_MAX], max = (int)lua_tointeger(L, 2), n = 0, trouble = np_stream_fd_trouble(u->s);
-  if (trouble) return read_failed(L, u, trouble, ctx);
-  size_t barrier = np_stream_barrier(u->s);
-  size_t len = np_min(c->len, barrier);
-  held h = hold(u);
-  if (len == barrier) n = np_stream_take_fds(u->s, fds, 0);
-  if (n > max)
-    return np_fail_text(L, "EMSGSIZE", "recv %s: %d descriptors came, at most %d are asked for",
-                        np_stream_name(L, u), n, max);
-  lua_pushlstring(L, data, len);
-  if (np_unlikely(moved(&h.bytes))) return read_again(L, lua_gettop(L) - 1, ctx);
-  np_push_closed_descriptors(L, n);
-  if (np_unlikely(moved(&h.bytes))) return read_again(L, lua_gettop(L) - 2, ctx);
-  if (n > 0) np_stream_take_fds(u->s, fds, n);
-  np_open_descriptors(L, fds, n);
-  np_stream_consume(u->s, len);
-  u->streak = 0;
-  return np_done(L, 2);
+static int push_fds(lua_State *L, stream *u, const np_cond *c, const char *data, int ctx) {
+  int top = lua_gettop(L), n = np_stream_push_fds(L, u, c->len, data);
+  if (np_unlikely(n == -EAGAIN)) return read_again(L, top, ctx);
+  return n < 0 ? read_failed(L, u, n, ctx) : np_done(L, n);
 }
 
 /* ---- waiting ---- */
@@ -146,7 +126,7 @@ static int k_read(lua_State *L, int status, lua_KContext ctx) {
     np_stream_read_abort(u->s);
     return read_failed(L, u, woken, (int)ctx);
   }
-  if (u->read_by_ns == NP_BY_DEFAULT) u->read_by_ns = np_stream_deadline(L, u->timeout_ns, 0);
+  if (u->read_by_ns == NP_BY_DEFAULT) u->read_by_ns = np_stream_deadline(L, u->timeout_ns, -1);
   u->reader = np_task_of(L);
   u->reader_woken = false;
   return np_wait(L, np_stream_inside(u->s) ? &read_wait_inside : &read_wait, u, u->read_by_ns, ctx,
@@ -314,8 +294,6 @@ int np_f_messages(lua_State *L) {
   return np_f_lines(L);
 }
 
-static const char *const recv_options[] = {"timeout", "fds", NULL};
-
 /* recv([max][, {timeout = s, fds = n}]): what is there, at least one byte, at most max. With fds:
  * the bytes up to the first descriptors and a list of these, to be closed; EMSGSIZE if more than n
  * came (all stays), once EMFILE or EMSGSIZE if the kernel had to drop some (the bytes stay). */
@@ -327,12 +305,10 @@ int np_f_recv(lua_State *L) {
     return start_read(L, u, 1, 0);
   }
   int opt = lua_istable(L, 2) ? 2 : 3;
-  uint64_t there = np_check_options(L, opt, recv_options);
   bool all = opt == 2 || lua_isnoneornil(L, 2);
   size_t max = all ? 0 : check_count(L, 2, 0);
   luaL_argcheck(L, all || max > 0, 2, "cannot receive 0 bytes");
-  lua_Integer fds = there & 2 ? np_opt_integer(L, opt, "fds", 0, 0, NP_FDS_MAX) : 0;
-  u->read_by_ns = there & 1 ? np_stream_deadline(L, u->timeout_ns, opt) : NP_BY_DEFAULT;
+  int fds = np_stream_recv_options(L, u, opt);
   u->cond = (np_cond){.kind = NP_COND_ANY, .need = max, .max = SIZE_MAX};
   lua_settop(L, 1);
   if (fds == 0) return start_read(L, u, 1, 0);

@@ -63,7 +63,7 @@ static int written(lua_State *L, stream *u, int r, const char *what) {
 
 static int wait_as_writer(lua_State *L, stream *u, const np_waitkind *kind, lua_KContext by,
                           lua_KFunction k) {
-  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u), 0);
+  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u), -1);
   u->writer = np_task_of(L);
   u->writer_woken = false;
   return np_wait(L, kind, u, (uint64_t)by, by, k);
@@ -99,7 +99,7 @@ static int write_now(lua_State *L, stream *u, lua_KContext by) {
 bool np_stream_must_queue(const stream *u) { return u->writer || np_node_linked(&u->turns); }
 
 static int wait_for_turn(lua_State *L, stream *u, lua_KContext by, lua_KFunction k) {
-  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u), 0);
+  if (by == NP_BY_DEFAULT) by = (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u), -1);
   np_waiter_join(np_task_of(L), &u->turns);
   return np_wait(L, where(u, &turn_wait, &turn_wait_inside), u, (uint64_t)by, by, k);
 }
@@ -255,7 +255,25 @@ static int k_send(lua_State *L, int status, lua_KContext by) {
   return send_now(L, u, fds, n, by);
 }
 
-static const char *const send_options[] = {"timeout", "fds", NULL};
+/* The options of send at index 3 give way to the list of descriptors, or to nothing. The
+ * deadline. */
+static uint64_t send_options(lua_State *L, stream *u) {
+  enum { TIMEOUT, FDS };
+  static const char *const known[] = {[TIMEOUT] = "timeout", [FDS] = "fds", NULL};
+  enum { OPTS = 3, LIST };
+  uint64_t by = NP_BY_DEFAULT;
+  lua_settop(L, LIST);
+  if (lua_isnil(L, OPTS)) return by;
+  luaL_checktype(L, OPTS, LUA_TTABLE);
+  lua_pushnil(L);
+  for (int i; (i = np_next_option(L, OPTS, known)) >= 0; lua_pop(L, 1)) {
+    if (i == FDS) lua_copy(L, -1, LIST);
+    else
+      by = np_stream_deadline(L, np_stream_write_timeout(u), np_option_seconds(L, OPTS, known[i]));
+  }
+  lua_replace(L, OPTS);
+  return by;
+}
 
 /* send(msg[, {fds = {...}, timeout = s}]): the stream. Up to 253 descriptors travel with the first
  * byte of msg, once; ours stay ours. A deadline before anything went breaks nothing. EOPNOTSUPP:
@@ -264,18 +282,13 @@ int np_f_send(lua_State *L) {
   stream *u = writer(L);
   size_t len;
   luaL_checklstring(L, 2, &len);
-  uint64_t there = np_check_options(L, 3, send_options);
-  lua_KContext by = (lua_KContext)(there & 1 ? np_stream_deadline(L, np_stream_write_timeout(u), 3)
-                                             : NP_BY_DEFAULT);
-  lua_settop(L, 3);
-  if (!(there & 2)) {
+  lua_KContext by = (lua_KContext)send_options(L, u);
+  if (lua_isnil(L, 3)) {
     lua_settop(L, 2);
     np_op_begin(L, "send");
     return k_turn(L, LUA_OK, by);
   }
   luaL_argcheck(L, len > 0, 2, "descriptors need at least one byte to travel with");
-  lua_getfield(L, 3, "fds");
-  lua_replace(L, 3);
   int list[NP_FDS_MAX];
   int n = np_gather_fds(L, 3, 3, list);
   np_op_begin(L, "send");
