@@ -191,6 +191,47 @@ int main(void) {
 }
 ]]
 
+-- Received descriptors that nobody closed go with their state, those that have just come as well.
+local descriptors_left = [[
+#include <dirent.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdio.h>
+#include "neap.h"
+
+static const char code[] =
+  "local net = require 'neap.net' left = {} local a, b = net.pair()\n"
+  "for i = 1, 20 do\n"
+  "  a:send('x', {fds = {a}}) left[i] = select(2, b:recv(1, {fds = 1}))\n"
+  "end a:close() b:close()";
+
+static int open_count(void) {
+  int n = 0;
+  DIR *d = opendir("/proc/self/fd");
+  while (readdir(d)) n++;
+  closedir(d);
+  return n;
+}
+
+static void once(lua_State *L) {
+  if (L) luaL_openlibs(L);
+  np_runtime *rt = np_new(&(np_config){.L = L});
+  int before = open_count();
+  if (np_dostring(rt, code) != 0 || np_run(rt) != 0) printf("failed\n");
+  printf("%d open\n", open_count() - before);
+  int with = open_count();
+  np_free(rt);
+  if (L) lua_close(L);
+  printf("%s\n", with - open_count() >= 20 ? "closed" : "left open");
+}
+
+int main(void) {
+  once(NULL);
+  once(luaL_newstate());
+  return 0;
+}
+]]
+
 -- Compiles a program against the library as a stranger would: the header, libneap.a, Lua and libuv.
 local function build(source)
   local dir = helper.tmpdir()
@@ -241,6 +282,13 @@ describe("a host program", function()
     local out, err, status = helper.run((build(objects_left)))
     assert.equal("", err)
     assert.equal("gone\ngone\ngone\n", out)
+    assert.equal(0, status)
+  end)
+
+  it("leaves no received descriptor open when a state ends", function()
+    local out, err, status = helper.run((build(descriptors_left)))
+    assert.equal("", err)
+    assert.equal("20 open\nclosed\n20 open\nclosed\n", out)
     assert.equal(0, status)
   end)
 

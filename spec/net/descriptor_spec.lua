@@ -59,6 +59,28 @@ describe("a descriptor object", function()
     assert.is_false(is_open(fd))
   end)
 
+  it("is closed when it is collected, be it young or not", function()
+    local numbers = {}
+    for i = 1, 40 do numbers[i] = file_descriptor().fd end
+    collectgarbage()
+    collectgarbage()
+    for _, fd in ipairs(numbers) do assert.is_false(is_open(fd)) end
+  end)
+
+  it("needs one cycle of the collector when it was closed", function()
+    local dead = setmetatable({}, { __mode = "k" }) -- what has a finalizer stays for another
+    for _, verb in ipairs { "close", "take", "adopt" } do
+      local d = file_descriptor()
+      dead[d] = true
+      local got = d[verb](d)
+      if verb == "take" then got = net.own(got) end
+      if verb ~= "close" then got:close() end
+    end
+    for _ = 1, 40 do file_descriptor():close() end
+    collectgarbage()
+    assert.is_nil(next(dead))
+  end)
+
   it("gives its number away with take", function()
     local d = file_descriptor()
     local fd = d:take()

@@ -16,31 +16,56 @@
 #include "bindings/lua_util.h"
 #include "bindings/modules.h"
 #include "bindings/stream.h"
+#include "bindings/task.h"
+#include "bindings/young.h"
 #include "core/socket.h"
 
 typedef struct descriptor {
   const np_type *type;
   int fd; /* -1: closed, or adopted */
+  np_young young;
 } descriptor;
 
-static const np_type descriptor_type;
+/* What its metatable is registered as, without and with __gc. */
+static const np_type descriptor_type, old_type;
 
-static descriptor *new_descriptor(lua_State *L) {
-  descriptor *d = np_new_object(L, &descriptor_type, sizeof *d, 0);
+/* Pushes the nursery, or nil: in a state of the host's, which may close it when it likes, each has
+ * its finalizer at once, for the numbers of those that are held would stay open. */
+static void push_nursery(lua_State *L) {
+  if (np_runtime_owns(L)) np_young_push_nursery(L);
+  else lua_pushnil(L);
+}
+
+/* The nursery or nil is at index `nursery`.  Few descriptors outlive the message they came with;
+ * without their finalizers a message received costs 500 of 6950 instructions less, and half the
+ * misses of a cache of 1 MiB. */
+static descriptor *new_descriptor(lua_State *L, int nursery) {
+  bool young = !lua_isnil(L, nursery);
+  descriptor *d = np_new_object(L, young ? &descriptor_type : &old_type, sizeof *d, 0);
+  d->type = &descriptor_type;
   d->fd = -1;
+  if (young) np_young_hold(L, nursery, &d->young, &old_type);
   return d;
 }
 
-static void close_slot(descriptor *d) {
+/* Its number, now the caller's; -1: the slot was empty. */
+static int empty_slot(descriptor *d) {
   int fd = d->fd;
   d->fd = -1;
+  np_young_close(&d->young);
+  return fd;
+}
+
+static void close_slot(descriptor *d) {
+  int fd = empty_slot(d);
   if (fd >= 0) close(fd);
 }
 
 /* ---- making ---- */
 
 static int p_new(lua_State *L) {
-  new_descriptor(L);
+  push_nursery(L);
+  new_descriptor(L, 1);
   return 1;
 }
 
@@ -65,12 +90,15 @@ static const luaL_Reg list_meta[] = {{"__close", list_close}, {NULL, NULL}};
 static const np_type list_type = {.name = "neap.descriptors", .meta = list_meta};
 
 void np_push_closed_descriptors(lua_State *L, int n) {
+  push_nursery(L);
+  int nursery = lua_gettop(L);
   lua_createtable(L, n, 0);
   for (int i = 1; i <= n; i++) {
-    new_descriptor(L);
+    new_descriptor(L, nursery);
     lua_rawseti(L, -2, i);
   }
   np_give_metatable(L, &list_type);
+  lua_replace(L, nursery);
 }
 
 void np_open_descriptors(lua_State *L, const int *fds, int n) {
@@ -239,7 +267,7 @@ static int f_adopt(lua_State *L) {
   if (fd < 0) return np_fail(L, NP_ECLOSED, "adopt");
   int k = kind_of(fd);
   if (k < 0) return np_fail(L, k, "adopt descriptor %d", fd);
-  d->fd = -1;
+  empty_slot(d);
   int r = push_kind(L, fd, k);
   return r < 0 ? np_fail(L, r, "adopt descriptor %d", fd) : 1;
 }
@@ -249,8 +277,7 @@ static int f_adopt(lua_State *L) {
 static int f_take(lua_State *L) {
   descriptor *d = check(L);
   if (d->fd < 0) return np_fail(L, NP_ECLOSED, "take");
-  lua_pushinteger(L, d->fd);
-  d->fd = -1;
+  lua_pushinteger(L, empty_slot(d));
   return 1;
 }
 
@@ -311,14 +338,12 @@ static const luaL_Reg methods[] = {
   {NULL, NULL},
 };
 
-static const luaL_Reg meta[] = {
-  {"__gc", f_gc},
-  {"__close", f_gc},
-  {"__tostring", f_tostring},
-  {NULL, NULL},
-};
+static const luaL_Reg meta[] = {{"__close", f_gc}, {"__tostring", f_tostring}, {NULL, NULL}};
+static const luaL_Reg old_meta[] = {
+  {"__gc", f_gc}, {"__close", f_gc}, {"__tostring", f_tostring}, {NULL, NULL}};
 
 static const np_type descriptor_type = {"neap.descriptor", methods, meta, f_index};
+static const np_type old_type = {"neap.descriptor", methods, old_meta, f_index};
 
 static const luaL_Reg functions[] = {
   {"adopt", f_adopt_number},
@@ -329,6 +354,7 @@ static const luaL_Reg functions[] = {
 
 int luaopen_neap_descriptor_core(lua_State *L) {
   np_type_init(L, &descriptor_type);
+  np_type_init(L, &old_type);
   luaL_newlib(L, functions);
   return 1;
 }

@@ -14,6 +14,7 @@
 #include "bindings/modules.h"
 #include "bindings/state.h"
 #include "bindings/task_impl.h"
+#include "bindings/young.h"
 #include "core/stream.h"
 #include "neap.h"
 
@@ -224,6 +225,11 @@ bool np_runtime_freeing(lua_State *L) {
   return !rt || rt->freeing;
 }
 
+bool np_runtime_owns(lua_State *L) {
+  np_runtime *rt = np_runtime_find(L);
+  return rt && rt->state && !rt->freeing;
+}
+
 void np_free(np_runtime *rt) {
   lua_State *L = rt->L;
   rt->freeing = true;
@@ -231,6 +237,7 @@ void np_free(np_runtime *rt) {
   np_watchdog_off(rt);
   np_scheduler_forget_tasks(rt);
   if (rt->state) {
+    np_young_end(L);
     np_state_free(rt->state);
   } else {
     lua_pushcfunction(L, shut_state);

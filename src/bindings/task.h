@@ -45,6 +45,8 @@ np_loop *np_loop_of(lua_State *L);
 
 /* At the end of the runtime what is collected open is no leak: nobody is warned. */
 bool np_runtime_freeing(lua_State *L);
+/* The state was made by a runtime, which says np_young_end before it closes it: not yet. */
+bool np_runtime_owns(lua_State *L);
 
 /* Call at the beginning of an operation that may wait, after its arguments are checked: forgets an
  * old wake code. Raises if this coroutine cannot wait here (not a task, a foreign resume,

@@ -27,6 +27,7 @@ typedef struct np_scope {
   uint8_t
     streak; /* CANCEL: raises swallowed in the hard stage; DEADLINE: results at once in a row */
   bool hit; /* DEADLINE: a wait ended because of it */
+  int line; /* DEADLINE: where it was opened */
   uint64_t at_ns; /* DEADLINE, SHIELD: the instant; CANCEL: the end of grace */
   lua_State *co;  /* the coroutine that opened it */
   np_node node;   /* in a task's list, in a parked generator's, or alone */
