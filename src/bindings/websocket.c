@@ -10,8 +10,36 @@
 #include "bindings/lua_util.h"
 #include "bindings/modules.h"
 #include "bindings/stream.h"
+#include "core/random.h"
 #include "core/tls.h"
 #include "core/utf8.h"
+
+/* What masks are drawn from: one of each runtime, the upvalue of the functions. */
+typedef struct randomness {
+  np_random *core;
+} randomness;
+
+static int randomness_gc(lua_State *L) {
+  randomness *r = lua_touserdata(L, 1);
+  np_random_free(r->core);
+  r->core = NULL;
+  return 0;
+}
+
+static int draw(lua_State *L, void *out, size_t n) {
+  const randomness *r = lua_touserdata(L, lua_upvalueindex(1));
+  return np_random_draw(r->core, out, n);
+}
+
+static void push_randomness(lua_State *L) {
+  randomness *r = lua_newuserdatauv(L, sizeof *r, 0);
+  r->core = NULL;
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, randomness_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  r->core = np_random_new();
+}
 
 static unsigned check_bits(lua_State *L, int arg) {
   lua_Integer bits = luaL_checkinteger(L, arg);
@@ -34,7 +62,7 @@ static int send_masked(lua_State *L, unsigned bits, const char *s, size_t len) {
   enum { SMALL = 4096 };
   unsigned char mask[NP_WS_MASK];
   char small[NP_WS_HEAD_MAX + SMALL], *out = small;
-  int err = np_ws_random(mask, sizeof mask);
+  int err = draw(L, mask, sizeof mask);
   if (err < 0) return np_fail(L, err, "mask");
   luaL_Buffer b;
   if (len > SMALL) out = luaL_buffinitsize(L, &b, NP_WS_HEAD_MAX + len);
@@ -103,7 +131,7 @@ static int f_accept(lua_State *L) {
 /* key() -> a Sec-WebSocket-Key; nil, message, code. */
 static int f_key(lua_State *L) {
   char bytes[16], out[32];
-  int err = np_ws_random(bytes, sizeof bytes);
+  int err = draw(L, bytes, sizeof bytes);
   if (err < 0) return np_fail(L, err, "key");
   lua_pushlstring(L, out, (size_t)np_base64(bytes, sizeof bytes, out));
   return 1;
@@ -115,6 +143,8 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_neap_websocket_core(lua_State *L) {
-  luaL_newlib(L, functions);
+  luaL_newlibtable(L, functions);
+  push_randomness(L);
+  luaL_setfuncs(L, functions, 1);
   return 1;
 }

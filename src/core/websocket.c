@@ -6,7 +6,6 @@
 #include "core/websocket.h"
 
 #include <string.h>
-#include <uv.h>
 
 #include "core/utf8.h"
 
@@ -149,5 +148,3 @@ unsigned np_ws_reader_take(np_ws_reader *r, uint32_t utf8) {
   r->utf8 = last ? 0 : utf8;
   return last ? bits | NP_WS_FIN : bits;
 }
-
-int np_ws_random(void *out, size_t n) { return uv_random(NULL, NULL, out, n, 0, NULL); }

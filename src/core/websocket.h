@@ -1,5 +1,5 @@
 /* WebSocket (RFC 6455 section 5): what the heads of frames say, masks, and which frame may follow
- * which. Pure, but for the random bytes of a mask. */
+ * which. Pure. */
 #ifndef NP_WEBSOCKET_H
 #define NP_WEBSOCKET_H
 
@@ -73,8 +73,5 @@ size_t np_ws_head_write(char out[NP_WS_HEAD_MAX], unsigned bits, uint64_t length
 
 /* Masks or unmasks n bytes; out may be in. */
 void np_ws_mask(char *out, const char *in, size_t n, const unsigned char mask[NP_WS_MASK]);
-
-/* A mask nobody can foresee, from the kernel: 0 or a failure. */
-int np_ws_random(void *out, size_t n);
 
 #endif

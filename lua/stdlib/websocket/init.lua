@@ -110,8 +110,8 @@ end
 ---@class neap.websocket.accept_options: neap.websocket.options
 ---@field origins? string[]|"same"|fun(origin: string, req: neap.http.request): boolean whose pages
 -- may connect: these ("https://example.org"); "same": those of the host and port that is asked for,
--- and of https if the connection, or X-Forwarded-Proto, is that; all. Requests without Origin, which
--- no browser sends, pass
+-- and of https if the connection, or X-Forwarded-Proto, is that; all. Requests without Origin,
+-- which no browser sends, pass
 
 --- Makes a WebSocket of a request, inside a handler of neap.http. What is no such request has been
 -- answered when this fails: with 426, 400, or 403 for a foreign origin.
