@@ -242,9 +242,10 @@ describe("a handler that is cancelled", function()
 end)
 
 describe("limits of serve", function()
-  it("hold connections past max_connections in the backlog", function()
+  it("hold connections past max_connections in the backlog, and say so once", function()
     local most, now = 0, 0
-    local s <close> = net.serve("tcp://127.0.0.1:0", { max_connections = 3 }, function(c)
+    local log, lines = recorder()
+    local s <close> = net.serve("tcp://127.0.0.1:0", { max_connections = 3, log = log }, function(c)
       now = now + 1
       most = math.max(most, now)
       assert(c:read())
@@ -260,6 +261,8 @@ describe("limits of serve", function()
     end
     assert.equal(3, most)
     assert.equal(12, s.total)
+    assert.same({ "neap: " .. s.address
+      .. ": 3 connections, the most at a time (max_connections): others wait" }, lines)
   end)
 
   it("bound lines", function()

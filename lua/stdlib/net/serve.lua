@@ -9,11 +9,13 @@ local groups = require "neap.group.core"
 local event = require("neap.event.core").event
 local proxy = require "neap.net.proxy"
 
--- A program that says nothing gets limits that hold 10 000 clients and not an unbounded number:
--- past them the kernel's backlog waits. An idle peer is let go after five minutes.
-local MAX_CONNECTIONS = 20000
+-- A program that says nothing gets limits that hold 100 000 clients (2.4 KB each while they are
+-- idle) and not an unbounded number: past them the kernel's backlog waits. An idle peer is let go
+-- after five minutes.
+local MAX_CONNECTIONS = 1 << 17
 local TIMEOUT_S = 300
 local GRACE_S = 5
+local FULL_TOLD_S = 60 -- how often a server says that it is full
 
 -- What a peer can do to a handler at any time: one line, no traceback.
 local common = {
@@ -85,9 +87,19 @@ local function wait_for_end(self, options)
   self.changed:wait(options)
 end
 
+-- To its clients a full server looks like one that hangs.
+local function tell_full(self)
+  local now = tasks.now()
+  if self.full_told and now - self.full_told < FULL_TOLD_S then return end
+  self.full_told = now
+  self.log(("neap: %s: %s connections, the most at a time (max_connections): others wait"):format(
+    self.address, self.max_connections))
+end
+
 local function accept_all(self, g)
   while groups.serve(self.listener, g, self.handler, self.timeout, self.line_max,
     self.max_connections) do
+    tell_full(self)
     wait_for_end(self)
   end
 end
@@ -211,12 +223,13 @@ end
 -- task belongs to the nearest group of the caller, so that lives until server:stop(). A listener
 -- that is given is used, not owned: stop() leaves it open.
 --
--- opts: max_connections (20000; past it the kernel's backlog waits), timeout (300 s, the default
--- deadline of each wait on a connection; false: none), line_max (64 KiB, a stream's own default),
--- log (function(line), default: standard error), proxy_protocol (a list of networks, "10.0.0.0/8",
--- or "unix": their connections begin with a PROXY header, version 1 or 2, before TLS, and conn.peer
--- is the client that it names; without one they end; nobody else's header is looked at),
--- proxy_timeout (10 s for all of that header), and every option of net.listen.
+-- opts: max_connections (131072; past it the kernel's backlog waits, which is logged once a
+-- minute), timeout (300 s, the default deadline of each wait on a connection; false: none),
+-- line_max (64 KiB, a stream's own default), log (function(line), default: standard error),
+-- proxy_protocol (a list of networks, "10.0.0.0/8", or "unix": their connections begin with a PROXY
+-- header, version 1 or 2, before TLS, and conn.peer is the client that it names; without one they
+-- end; nobody else's header is looked at), proxy_timeout (10 s for all of that header), and every
+-- option of net.listen.
 ---@param addr string|userdata an address, or a listener
 ---@param opts? table
 ---@param handler fun(conn: userdata)
