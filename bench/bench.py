@@ -8,6 +8,7 @@ Environment
   SRV_CORE=0 LG_CORE=1           where the server and the load generator run
   OUT=results/run.jsonl          every measurement is appended here
   MERGE=1                        report, publish: all runs in the file, not the newest
+  BENCH_BUILT=1                  build/ is there: do not build it again
   NEAP=/path/to/neap ECO=/path/to/eco BENCH_COPAS=dir   see peers/*/run
 """
 import json, os, shutil, subprocess, sys, tempfile, time
@@ -99,6 +100,17 @@ def run_workload(w, peers, tmp, emit):
     return res
 
 
+def build(quiet):
+    os.makedirs(BUILD, exist_ok=True)
+    subprocess.check_call(['make', '-s', '-C', os.path.join(HERE, 'loadgen'), 'OUT=' + BUILD])
+    for p in sorted(os.listdir(os.path.join(HERE, 'peers'))):
+        b = os.path.join(HERE, 'peers', p, 'build')
+        if os.path.exists(b) and subprocess.call(
+            [b, BUILD], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else None
+        ):
+            print('build of %s failed' % p, file=sys.stderr)
+
+
 def main():
     a = sys.argv[1:]
     if not a or a[0] in ('-h', '--help', 'list'):
@@ -116,16 +128,8 @@ def main():
         print('Reference speed: calibration loop at %.0f ns.' % base)
         print('\n'.join(table(w, res[w], base) for w in W if w in res))
         return
-    os.makedirs(BUILD, exist_ok=True)
-    subprocess.check_call(['make', '-s', '-C', os.path.join(HERE, 'loadgen'), 'OUT=' + BUILD])
-    for p in sorted(os.listdir(os.path.join(HERE, 'peers'))):
-        b = os.path.join(HERE, 'peers', p, 'build')
-        if os.path.exists(b) and subprocess.call(
-            [b, BUILD],
-            stdout=subprocess.DEVNULL,
-            stderr=None if a[0] == 'build' else subprocess.DEVNULL,
-        ):
-            print('build of %s failed' % p, file=sys.stderr)
+    if not ENV.get('BENCH_BUILT'):
+        build(quiet=a[0] != 'build')
     if a[0] == 'build':
         return
     head = a[0] == 'headline'
