@@ -785,8 +785,11 @@ limits["connections that HTTP's client keeps"] = function()
   raises("'total'", http.pool, { total = 1025 })
 end
 
-local of_tls = assert(loadfile("spec/support/limits_tls.lua", "t", _ENV))() -- _ENV: busted's assert
-for row, test in pairs(of_tls) do limits[row] = test end
+for _, name in ipairs { "tls", "websocket" } do
+  local file = ("spec/support/limits_%s.lua"):format(name)
+  local more = assert(loadfile(file, "t", _ENV))() -- _ENV: busted's assert
+  for row, test in pairs(more) do limits[row] = test end
+end
 
 -- The first column of the manual's table.
 local function rows()
