@@ -176,6 +176,29 @@ describe("a WebSocket whose tasks are cancelled", function()
   end)
 end)
 
+describe("a WebSocket's message in pieces", function()
+  it("breaks the connection when its last frame cannot be sent", function()
+    local closed
+    local _, result = connect(function(ws)
+      local conn, n = ws.conn, 0
+      local ok, message, code = ws:send(function()
+        n = n + 1
+        if n == 1 then return "piece" end
+        local full <const> = 256 << 10
+        repeat -- until the kernel takes no more, and our queue is full
+          conn:write(("x"):rep(full - conn.unsent_bytes))
+          conn:flush { timeout = 0.02 }
+        until conn.unsent_bytes == full
+      end)
+      closed = conn.closed
+      return ok, message, code
+    end, { write_timeout = 0.05 }, "127.0.0.1:0")
+    ended(result)
+    assert.same({ true, nil, "ETIMEDOUT" }, { result[1], result[2], result[4] })
+    assert.is_true(closed)
+  end)
+end)
+
 describe("messages of several tasks", function()
   it("do not mix, and control frames pass between their pieces", function()
     local conn, result = connect(function(ws)
