@@ -177,6 +177,23 @@ describe("a WebSocket whose tasks are cancelled", function()
 end)
 
 describe("a WebSocket's message in pieces", function()
+  it("costs no more for each piece when there are more of them", function()
+    local collect = require "neap.websocket.receiving".collect
+    local piece = ("x"):rep(100)
+    local function seconds(n)
+      collectgarbage()
+      local ws, start = { limits = { max_message = 1 << 30 } }, os.clock()
+      for _ = 1, n do collect(ws, piece) end
+      local text = table.concat(ws.pieces)
+      assert.equal(n * #piece, #text)
+      return os.clock() - start
+    end
+    local n <const> = helper.hard and 20000 or 100000
+    local few = math.min(seconds(n), seconds(n))
+    local many = math.min(seconds(4 * n), seconds(4 * n))
+    assert.is_true(many < 8 * few, ("%g s, then %g s"):format(few, many))
+  end)
+
   it("breaks the connection when its last frame cannot be sent", function()
     local closed
     local _, result = connect(function(ws)

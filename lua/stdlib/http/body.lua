@@ -6,6 +6,7 @@
 -- that its own task gives up (a deadline around it, cancellation) takes nothing away: whatever is
 -- read next begins where that began.
 
+local pieces = require "neap.http.pieces"
 local tasks = require "neap.task.core"
 
 local body = {}
@@ -17,9 +18,6 @@ local SIZE_LINE_MAX = 256
 local TRAILERS_MAX = 8192
 -- What a piece has at most, so that a large body never stands in memory as a whole.
 local PIECE_MAX = 65536
--- So many small pieces become one: chunks of a byte must not cost a slot of a table each.
-local JOIN = 1024
-
 local failure = { __name = "neap.error", __tostring = function(e) return e.message end }
 local function fail(message, code) return nil, message, code end
 
@@ -171,22 +169,10 @@ function body:next()
   return table.concat(kept)
 end
 
-local function keep(kept, piece)
-  local n, joined = kept.n + 1, kept.joined -- kept[1..joined] are joined ones
-  kept[n] = piece
-  if n - joined == JOIN then
-    joined = joined + 1
-    kept[joined] = table.concat(kept, "", joined, n)
-    for i = n, joined + 1, -1 do kept[i] = nil end
-    n = joined
-  end
-  kept.n, kept.joined = n, joined
-end
-
 -- All of it as one string.
 function body:all()
   if self.text then return self.text end -- it was read before
-  local kept = self.kept or { n = 0, joined = 0 }
+  local kept = self.kept or pieces.new()
   self.kept = kept
   while true do
     local piece, message, code = self:read()
@@ -195,7 +181,7 @@ function body:all()
       if not self.failed.passing then self.kept = nil end
       return nil, message, code
     end
-    keep(kept, piece)
+    pieces.add(kept, piece)
   end
   self.kept = nil
   self.text = kept.n == 1 and kept[1] or table.concat(kept)

@@ -6,6 +6,7 @@
 
 local core = require "neap.websocket.core"
 local frame = require "neap.websocket.frame"
+local pieces = require "neap.http.pieces"
 local scope = require "neap.scope.core"
 local tasks = require "neap.task.core"
 
@@ -15,8 +16,6 @@ local send_frame, send_close, finish = frame.send, frame.send_close, frame.finis
 
 local FIN, RSV1, CLOSE, PING, PONG = 0x80, 0x40, 0x88, 0x89, 0x8a
 local PIECE = 65536 -- of what is inflated at once
--- Pieces that are kept apart; more are joined, so that tiny ones cost no more than their bytes.
-local PIECES_MAX = 1024
 
 local receiving = {}
 
@@ -161,17 +160,12 @@ receiving.missed = missed
 
 -- Keeps a piece; nothing, or why not.
 function receiving.collect(self, piece)
-  local pieces = self.pieces
-  if not pieces then
-    pieces = {}
-    self.pieces, self.size = pieces, 0
-  end
+  if not self.pieces then self.pieces, self.size = pieces.new(), 0 end
   self.size = self.size + #piece
   if self.size > self.limits.max_message then
     return refuse(self, 1009, ("a message of more than %d bytes"):format(self.limits.max_message))
   end
-  if piece ~= "" then pieces[#pieces + 1] = piece end
-  if #pieces >= PIECES_MAX then self.pieces = { table.concat(pieces) } end
+  if piece ~= "" then pieces.add(self.pieces, piece) end
   return true
 end
 
