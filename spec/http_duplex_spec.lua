@@ -50,14 +50,17 @@ end
 local function converse(url, opts)
   local ready = neap.channel(1)
   opts.method, opts.duplex, opts.body = "POST", true, function() return (ready:get()) end
-  ready:put "one"
+  ready:put "one\n"
   local reply = assert(http.request(url, opts))
-  local got = {}
-  for piece in reply:chunks() do
-    got[#got + 1] = piece
-    if #got == 4 then ready:close() else ready:put(("piece %d"):format(#got)) end
+  local got, answers = "", 0
+  for bytes in reply:chunks() do -- a piece may come back in several
+    got = got .. bytes
+    if bytes:find "\n$" then
+      answers = answers + 1
+      if answers == 4 then ready:close() else ready:put(("piece %d\n"):format(answers)) end
+    end
   end
-  return table.concat(got, " ")
+  return (got:gsub("\n", " "):gsub(" $", ""))
 end
 
 describe("a body that is sent beside its answer", function()

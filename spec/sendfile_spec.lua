@@ -68,6 +68,18 @@ for name, make in pairs(makers) do
       end
     end)
 
+    it("waits as long as the reader takes, unless it is told how long", function()
+      local path, text = file(MUCH)
+      for _, options in ipairs { {}, { timeout = 20 * helper.slow } } do
+        local a, b = ends(make())
+        local f <close> = assert(io.open(path))
+        local sender = neap.spawn(a.send_file, a, f, 0, MUCH, next(options) and options or nil)
+        neap.sleep(0.1)
+        assert.equal(#text, #assert(b:read(MUCH)))
+        assert.same({ true, MUCH }, { sender:join() })
+      end
+    end)
+
     it("sends ranges, after what is queued and before what follows", function()
       local path, text = file(1000)
       local f <close> = assert(io.open(path))

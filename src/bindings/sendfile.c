@@ -152,8 +152,8 @@ static int f_send_file(lua_State *L) {
   int fd = np_get_fd(L, 2);
   uint64_t from = opt_offset(L, 3, 0), len = opt_offset(L, 4, UINT64_MAX);
   np_check_options(L, 5, options);
-  lua_KContext by =
-    (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u), lua_isnil(L, 5) ? 0 : 5);
+  lua_KContext by = (lua_KContext)np_stream_deadline(L, np_stream_write_timeout(u),
+                                                     np_opt_seconds(L, 5, "timeout", -1));
   if (u->holder) np_stream_busy(L, u, u->holder->doing);
   np_op_begin(L, "send_file");
   push_sending(L, u, from, len);
