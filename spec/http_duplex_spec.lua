@@ -243,10 +243,11 @@ describe("http_proxy", function()
   end)
 end)
 
-describe("the origins \"same\"", function()
-  it("are those of the host and port that is asked for", function()
+describe("the origins that may connect", function()
+  it("are those of the host and port that is asked for, or any", function()
+    local opts
     local url = url_of(http.serve("127.0.0.1:0", { log = function() end }, function(req, res)
-      local ws <close> = websocket.accept(req, res, { origins = "same" })
+      local ws <close> = websocket.accept(req, res, opts)
       if ws then ws:receive() end
     end))
     local function try(origin, headers)
@@ -254,15 +255,20 @@ describe("the origins \"same\"", function()
       if ws then ws:close() end
       return ws ~= nil
     end
-    assert.is_true(try(url))
-    assert.is_true(try(nil)) -- no browser
-    assert.is_true(try("http://CHAT.example", { Host = "chat.example" }))
-    assert.is_true(try("https://chat.example", { Host = "chat.example",
-      ["X-Forwarded-Proto"] = "https" }))
-    assert.is_false(try("http://chat.example", { Host = "chat.example",
-      ["X-Forwarded-Proto"] = "https" }))
-    assert.is_false(try((url:gsub("^http", "https"))))
-    assert.is_false(try "null")
+    for _, same in ipairs { {}, { origins = "same" } } do
+      opts = same
+      assert.is_true(try(url))
+      assert.is_true(try(nil)) -- no browser
+      assert.is_true(try("http://CHAT.example", { Host = "chat.example" }))
+      assert.is_true(try("https://chat.example", { Host = "chat.example",
+        ["X-Forwarded-Proto"] = "https" }))
+      assert.is_false(try("http://chat.example", { Host = "chat.example",
+        ["X-Forwarded-Proto"] = "https" }))
+      assert.is_false(try((url:gsub("^http", "https"))))
+      assert.is_false(try "null")
+    end
+    opts = { origins = "any" }
+    assert.is_true(try "http://elsewhere.example" and try "null")
     local ok, message = pcall(websocket.accept, {}, {}, { origins = "some" })
     assert.is_false(ok)
     assert.matches("option 'origins'", message)

@@ -59,18 +59,22 @@ local function choose(protocols, offered)
   end
 end
 
+local origins_kinds = { ["nil"] = true, table = true, ["function"] = true }
+local origins_names = { same = true, any = true }
+
 -- The origin of our own pages. No page can set the field that a proxy says the scheme in.
 local function own_origin(req)
   local scheme = req.headers["x-forwarded-proto"] or req.conn.tls and "https" or "http"
   return ("%s://%s"):format(scheme, req.host or ""):lower()
 end
 
--- Requests of no browser have no origin.
+-- Requests of no browser have no origin. A browser lets every page in the world connect to us with
+-- our user's cookies (RFC 6455 10.2), so foreign ones are let in by name only.
 local function allowed(origins, req)
   local origin = req.headers.origin
-  if not origins or not origin then return true end
+  if not origin or origins == "any" then return true end
   if type(origins) == "function" then return origins(origin, req) end
-  if origins == "same" then return origin:lower() == own_origin(req) end
+  if not origins or origins == "same" then return origin:lower() == own_origin(req) end
   for _, one in ipairs(origins) do
     if one:lower() == origin:lower() then return true end
   end
@@ -108,10 +112,10 @@ local function field(name, value)
 end
 
 ---@class neap.websocket.accept_options: neap.websocket.options
----@field origins? string[]|"same"|fun(origin: string, req: neap.http.request): boolean whose pages
--- may connect: these ("https://example.org"); "same": those of the host and port that is asked for,
--- and of https if the connection, or X-Forwarded-Proto, is that; all. Requests without Origin,
--- which no browser sends, pass
+---@field origins? string[]|"same"|"any"|fun(origin: string, req: neap.http.request): boolean whose
+-- pages may connect: those of the host and port that is asked for, and of https if the connection,
+-- or X-Forwarded-Proto, is that ("same"); these ("https://example.org"); or all ("any"). Requests
+-- without Origin, which no browser sends, pass. "same"
 
 --- Makes a WebSocket of a request, inside a handler of neap.http. What is no such request has been
 -- answered when this fails: with 426, 400, or 403 for a foreign origin.
@@ -124,10 +128,9 @@ end
 websocket.accept = face(function(req, res, opts)
   opts = opts or {}
   local limits = check(opts, accepting, "accept", 3)
-  local kind = type(opts.origins)
-  if kind ~= "nil" and kind ~= "table" and kind ~= "function" and opts.origins ~= "same" then
-    error(("bad argument #3 to 'accept' (option 'origins': a list, a function or \"same\" " ..
-      "expected, got %s)"):format(tostring(opts.origins)), 2)
+  if not origins_kinds[type(opts.origins)] and not origins_names[opts.origins] then
+    error(("bad argument #3 to 'accept' (option 'origins': a list, a function, \"same\" or " ..
+      "\"any\" expected, got %s)"):format(tostring(opts.origins)), 2)
   end
   local status, why = refusal(req, opts.origins)
   if status then

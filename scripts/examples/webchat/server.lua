@@ -76,7 +76,7 @@ local function catch_up(ws, since)
 end
 
 local scheme = cert and "https://" or "http://"
-local options = { max_message = TEXT_MAX, origins = "same" }
+local options = { max_message = TEXT_MAX }
 
 local function chat(req, res)
   local wanted = clean_name(req.query.name)
