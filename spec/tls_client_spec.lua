@@ -35,6 +35,7 @@ describe("a TLS client", function()
       { "expired", { name = "localhost" }, "certificate has expired" },
       { "other", { name = "localhost" }, "hostname mismatch" },
       { "server", { name = "a.b.example.test" }, "hostname mismatch" },
+      { "other", { name = "foo.other.test" }, "hostname mismatch" }, -- "fo*" (RFC 9525 6.3)
       { "server", { name = "127.0.0.2" }, "IP address mismatch" },
       { "server", { name = "localhost", ca = false }, "unable to get local issuer certificate" },
       { "leaf", { name = "localhost" }, "unable to get local issuer certificate" }, -- a chain cut
@@ -116,6 +117,17 @@ describe("a TLS client", function()
       c:write "x\n"
       assert.equal("X", c:read())
     end
+  end)
+
+  it("asks for a name without the dot at its end (RFC 6066 3)", function()
+    local asked = {}
+    local server = serve { names = function(name) asked[#asked + 1] = name end }
+    for _, name in ipairs { "localhost.", "localhost" } do
+      local c <close> = assert(net.connect(server.address, certs.client { name = name }))
+      c:write "x\n"
+      assert.equal("X", c:read())
+    end
+    assert.same({ "localhost", "localhost" }, asked)
   end)
 
   it("checks nothing when it is told so", function()

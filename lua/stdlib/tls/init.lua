@@ -76,6 +76,9 @@ local function new_context(opts, server, name)
   return setmetatable({ box = box, server = server, opts = opts, names = opts.names }, context)
 end
 
+-- The name that is asked for, and looked for in the certificate (RFC 6066 3).
+local function without_dot(name) return type(name) == "string" and name:gsub("%.$", "") or name end
+
 local function check_names(names, name)
   local kind = type(names)
   if kind ~= "nil" and kind ~= "table" and kind ~= "function" then
@@ -213,7 +216,8 @@ function tls.start(stream, opts)
     bad(2, "starttls", "option 'name': the server's name, which its certificate is checked for")
   end
   local ok
-  ok, message, code = core.put(stream, ctx.box, opts.name, opts.session, opts.unread)
+  local name = opts.name and without_dot(opts.name)
+  ok, message, code = core.put(stream, ctx.box, name, opts.session, opts.unread)
   if not ok then return nil, message, code end
   return handshake(stream, ctx, opts.timeout or HANDSHAKE_S)
 end
@@ -260,7 +264,7 @@ function tls.connect(connect, addr, opts)
   stream, message, code = connect("tcp://" .. addr:sub(7), rest)
   if not stream then return nil, (message:gsub("tcp://", "tls://", 1)), code end
   local unfinished <close> = setmetatable({ stream = stream }, abandon)
-  local name = own.name or host:gsub("%%.*$", ""):gsub("%.$", "") -- RFC 6066 3: no last dot
+  local name = without_dot(own.name or host:gsub("%%.*$", ""))
   local ok
   ok, message, code = core.put(stream, ctx.box, name, own.session or (name .. ":" .. port))
   if ok then
