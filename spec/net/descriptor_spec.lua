@@ -67,6 +67,23 @@ describe("a descriptor object", function()
     for _, fd in ipairs(numbers) do assert.is_false(is_open(fd)) end
   end)
 
+  it("stays what it is where nobody has loaded the module of descriptors", function()
+    local out, err, status = helper.run_script [[
+      local pair, neap = require("neap.pair.core").pair, require "neap"
+      local a, b <close> = pair "unix"
+      do
+        local d <close> = a:take()
+        for _ = 1, 3 do
+          collectgarbage()
+          neap.sleep(0)
+        end
+        print((tostring(d):gsub("%d+", "N")))
+      end
+      print(b:read())
+    ]]
+    assert.same({ "neap.descriptor{fd N}\nnil\n", "", 0 }, { out, err, status })
+  end)
+
   it("needs one cycle of the collector when it was closed", function()
     local dead = setmetatable({}, { __mode = "k" }) -- what has a finalizer stays for another
     for _, verb in ipairs { "close", "take", "adopt" } do

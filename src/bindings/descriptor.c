@@ -32,8 +32,12 @@ static const np_type descriptor_type, old_type;
 /* Pushes the nursery, or nil: in a state of the host's, which may close it when it likes, each has
  * its finalizer at once, for the numbers of those that are held would stay open. */
 static void push_nursery(lua_State *L) {
-  if (np_runtime_owns(L)) np_young_push_nursery(L);
-  else lua_pushnil(L);
+  if (!np_runtime_owns(L)) {
+    lua_pushnil(L);
+    return;
+  }
+  np_type_init(L, &old_type); /* who lets go does not allocate */
+  np_young_push_nursery(L);
 }
 
 /* The nursery or nil is at index `nursery`.  Few descriptors outlive the message they came with;
