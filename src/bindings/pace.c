@@ -14,16 +14,19 @@
  * more than is alive can see two cycles).  One that sets a pause or mode of its own keeps it.
  *
  * Lua's own steps do a whole cycle of a few MiB in one go: with 64 busy HTTP clients a stop of
- * 1.9 ms for each 8500 requests.  Ours do a tenth of the work for each byte that is made, and take
- * 0.2 ms at most; a cycle is over when about a sixth of what is alive was made meanwhile.  (With a
- * twentieth the heap grows so much meanwhile that Lua's table of strings is doubled once more,
- * which is a stop of 30 ms.) */
+ * 1.9 ms for each 8500 requests.  Ours do a tenth of the work for each byte that is made, and a
+ * hundredth while little is alive, when most of the work is to free what the last 4 MiB left: a
+ * cycle is over when about a sixth of what is alive was made meanwhile, or 1.3 MiB.  (A hundredth
+ * for more than that takes 20 % off spawned tasks, for which the caches are too small then; and in
+ * a large heap Lua's table of strings is doubled once more meanwhile, a stop of 30 ms.) */
 #include "bindings/pace.h"
 
 enum {
   GROWTH_KB = 4096,
-  PAUSE = 200,    /* Lua's own, in percent of the heap */
-  MULTIPLIER = 8, /* units of work for 16 bytes made; Lua's own: 100 */
+  PAUSE = 200, /* Lua's own, in percent of the heap */
+  SMALL_KB = 768,
+  SMALL_MULTIPLIER = 1, /* units of work for 16 bytes made; Lua's own: 100 */
+  MULTIPLIER = 8,
   STEP_LOG2 = 12, /* bytes made between two steps; Lua's own: 13 */
 };
 
@@ -50,7 +53,7 @@ static int on_cycle(lua_State *L) {
 }
 
 void np_pace_begin(lua_State *L, np_pace *p) {
-  lua_gc(L, LUA_GCINC, PAUSE, MULTIPLIER, STEP_LOG2);
+  lua_gc(L, LUA_GCINC, PAUSE, SMALL_MULTIPLIER, STEP_LOG2);
   lua_pushlightuserdata(L, p);
   np_each_cycle(L, on_cycle);
 }
@@ -71,6 +74,7 @@ void np_pace_set(lua_State *L, np_pace *p) {
   int kb = lua_gc(L, LUA_GCCOUNT);
   if (!lua_gc(L, LUA_GCISRUNNING)) return;
   if (p->again || kb < p->live_kb) p->live_kb = kb;
+  lua_gc(L, LUA_GCSETSTEPMUL, kb < SMALL_KB ? SMALL_MULTIPLIER : MULTIPLIER);
   int growth = p->live_kb > GROWTH_KB ? p->live_kb : GROWTH_KB;
   p->again = !p->again && kb - p->live_kb > growth + GROWTH_KB;
   lua_gc(L, LUA_GCRESTART);                      /* the next step is due now */
