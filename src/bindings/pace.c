@@ -23,7 +23,8 @@
 
 enum {
   GROWTH_KB = 4096,
-  PAUSE = 200, /* Lua's own, in percent of the heap */
+  PAUSE = 200,   /* Lua's own, in percent of the heap */
+  TINY_KB = 256, /* with less, Lua would begin the next cycle within the turn */
   SMALL_KB = 768,
   SMALL_MULTIPLIER = 1, /* units of work for 16 bytes made; Lua's own: 100 */
   MULTIPLIER = 8,
@@ -53,7 +54,7 @@ static int on_cycle(lua_State *L) {
 }
 
 void np_pace_begin(lua_State *L, np_pace *p) {
-  lua_gc(L, LUA_GCINC, PAUSE, SMALL_MULTIPLIER, STEP_LOG2);
+  lua_gc(L, LUA_GCINC, PAUSE, MULTIPLIER, STEP_LOG2);
   lua_pushlightuserdata(L, p);
   np_each_cycle(L, on_cycle);
 }
@@ -74,7 +75,8 @@ void np_pace_set(lua_State *L, np_pace *p) {
   int kb = lua_gc(L, LUA_GCCOUNT);
   if (!lua_gc(L, LUA_GCISRUNNING)) return;
   if (p->again || kb < p->live_kb) p->live_kb = kb;
-  lua_gc(L, LUA_GCSETSTEPMUL, kb < SMALL_KB ? SMALL_MULTIPLIER : MULTIPLIER);
+  bool little = kb >= TINY_KB && kb < SMALL_KB;
+  lua_gc(L, LUA_GCSETSTEPMUL, little ? SMALL_MULTIPLIER : MULTIPLIER);
   int growth = p->live_kb > GROWTH_KB ? p->live_kb : GROWTH_KB;
   p->again = !p->again && kb - p->live_kb > growth + GROWTH_KB;
   lua_gc(L, LUA_GCRESTART);                      /* the next step is due now */
