@@ -16,10 +16,12 @@ struct np_random {
 };
 
 np_random *np_random_new(void) {
+#ifdef MADV_WIPEONFORK
   void *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return NULL;
   if (madvise(p, PAGE, MADV_WIPEONFORK) == 0) return p;
   munmap(p, PAGE);
+#endif
   return NULL;
 }
 
