@@ -62,6 +62,17 @@ describe("a slow client", function()
     assert.equal(3, #logged)
   end)
 
+  it("gets no longer for its next head when a handler has set its own deadline", function()
+    local server = serve(function(req, res)
+      req.conn.timeout, req.conn.write_timeout = nil, nil
+      res:send(200, "x")
+    end, { head_timeout = 0.1 * slow, idle_timeout = 0.3 * slow })
+    local answer, took = answer_to(server, "GET /" .. ("x"):rep(1000), 0.01 * slow,
+      "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.matches("^HTTP/1%.1 200 .*xHTTP/1%.1 408 ", answer)
+    assert.is_true(took < 0.4 * slow, tostring(took))
+  end)
+
   it("gets so long for its body, and longer only for what it sends", function()
     local server, logged = serve(function(req, res)
       local body, message, code = req:body()

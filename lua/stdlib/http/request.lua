@@ -13,8 +13,8 @@ local choose = require "neap.select.core".select
 
 local request = {}
 
--- state: the connection's: conn, limits, taken. length: the body's, true if it is chunked, false if
--- there is none.
+-- state: the connection's: conn, limits; taken: it is another protocol's; lent: a handler has had
+-- it in hand. length: the body's, true if it is chunked, false if there is none.
 local STATE <const>, METHOD <const>, PATH <const> = 1, 2, 3
 local HEAD <const>, VERSION <const>, LENGTH <const> = 4, 5, 6
 local slots = { method = METHOD, path = PATH, version = VERSION }
@@ -153,13 +153,19 @@ local function kept(name)
 end
 
 local parts = {
-  conn = function(self) return self[STATE].conn end,
   limits = function(self) return self[STATE].limits end,
   length = function(self) return math.type(self[LENGTH]) and self[LENGTH] or nil end,
   chunked = function(self) return self[LENGTH] == true or nil end,
   target = kept "target", host = kept "host", upgrade = kept "upgrade", expects = kept "expects",
   query_string = function(self) return codec.http_part(self[HEAD], "query") end,
 }
+
+-- What the handler sets there is for this request: see server.lua.
+function parts.conn(self)
+  local state = self[STATE]
+  state.lent = true
+  return state.conn
+end
 
 function parts.headers(self)
   local headers = codec.http_fields(self[HEAD])

@@ -165,10 +165,13 @@ local function connection(handler, limits, conn)
   local new_request, new_response, clean = request.new, response.new, response.clean
   local heads, logs, compresses = limits.head, limits.access_log, limits.compresses
   local state <close> = setmetatable({
-    conn = conn, limits = limits, taken = false, res = false,
+    conn = conn, limits = limits, taken = false, lent = true, res = false,
   }, guard)
-  conn.timeout, conn.write_timeout = limits.head_timeout, limits.write_timeout
   while true do
+    if state.lent then -- a handler may have set its own
+      conn.timeout, conn.write_timeout = limits.head_timeout, limits.write_timeout
+      state.lent = false
+    end
     local method, path, head, version, keep_alive, length = read(conn, heads)
     if method == nil then
       method, path, head, version, keep_alive, length = next_head(conn, limits, head)
