@@ -1,4 +1,4 @@
--- Memory that runs out (see spec/support/starve.lua) among files and the layers above streams.
+-- Memory that runs out (see spec/support/starve.lua) among files and in compression.
 
 local starve = assert(loadfile("spec/support/starve.lua", "t", _ENV))()
 
@@ -24,46 +24,6 @@ starve("files, watches, sends of files", [[
     t:join()
     assert(f:close())
   end
-]])
-
-starve("TLS and HTTP, a server and its client", [[
-  local http, neap, tls = require "neap.http", require "neap", require "neap.tls"
-  local cert, key = "CERTS/server.pem", "CERTS/server.key"
-  local other = assert(tls.context { server = true, cert = cert, key = key })
-  local server <close> = http.serve("tls://127.0.0.1:0", { cert = cert, key = key,
-    names = { localhost = other }, log = function() end }, function(req, res)
-    if req.path == "/all" then return res:send(200, req:body()) end
-    for piece in req:chunks() do res:write(piece) end
-    res:finish { ["X-End"] = "1" }
-  end)
-  local opts = { tls = { ca = "CERTS/ca.pem", name = "localhost" }, timeout = 5, body = "text" }
-  for _, path in ipairs { "/all", "/pieces" } do
-    local r <close>, message, code =
-      http.request(server.address:gsub("^tls", "https") .. path, opts)
-    if code == "ETIMEDOUT" then io.stderr:write("WRONG: no answer and no end of ", path, "\n") end
-    assert(r, message)
-    assert(r:body() == "text" and r.tls.peer)
-  end
-]])
-
-starve("compressed HTTP with cookies, a server and its client", [[
-  local http = require "neap.http"
-  local text = ("some text "):rep(200)
-  local server <close> = http.serve("127.0.0.1:0", { compress = true, log = function() end },
-    function(req, res)
-      local headers = { ["Content-Type"] = "text/plain", ["Set-Cookie"] = "a=b; Path=/" }
-      if req.path == "/all" then return res:send(200, text, headers) end
-      for name, value in pairs(headers) do res.headers[name] = value end
-      res:write(text)
-      res:write(req.headers.cookie or "")
-    end)
-  local url, jar = server.address:gsub("^tcp", "http"), http.cookies()
-  for path, wanted in pairs { ["/all"] = text, ["/pieces"] = text } do
-    local r <close> = assert(http.get(url .. path, { cookies = jar, timeout = 1 }))
-    local body = r:body()
-    assert(not body or body:sub(1, #text) == wanted)
-  end
-  http.forget()
 ]])
 
 starve("compression, whole and as it comes", [[

@@ -12,6 +12,8 @@ local FILE_SECONDS = tonumber(os.getenv "SPEC_FILE_SECONDS") or 600
 
 -- These take longest, and begin first; then the largest files.
 local LONG = {
+  ["spec/starve_tls_spec.lua"] = true,
+  ["spec/starve_http_spec.lua"] = true,
   ["spec/starve_layers_spec.lua"] = true,
   ["spec/starve_sockets_spec.lua"] = true,
   ["spec/starve_spec.lua"] = true,
