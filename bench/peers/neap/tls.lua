@@ -6,6 +6,7 @@ local piece = ("x"):rep(65536)
 
 net.serve("tls://" .. arg[1], {
   cert = os.getenv "BENCH_CERT", key = os.getenv "BENCH_KEY", backlog = 4096,
+  tickets = false, -- as the other servers here: each handshake is a whole one
 }, function(conn)
   local request = assert(conn:read_until "\r\n\r\n")
   if not request:find "^GET /big " then
