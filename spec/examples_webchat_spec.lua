@@ -1,5 +1,6 @@
 -- scripts/examples/webchat in a real browser.
 
+local certs = require "spec.support.certs"
 local chromium = require "spec.support.chromium"
 local helper = require "spec.support.helper"
 local http = require "neap.http"
@@ -73,6 +74,23 @@ describe("webchat", function()
     sees(ann, ".event", "Bob (2) has left")
     for _, page in ipairs { ann, bob, twin } do assert.same({}, page:errors()) end
     assert.equal("", chat.process:err())
+  end)
+
+  it("works the same behind http_proxy, which ends TLS", function()
+    local chat = serve()
+    local p = helper.start(("exec %s scripts/examples/http_proxy.lua 127.0.0.1:0 %s %s %s"):format(
+      helper.quote(helper.neap), chat.url, certs.path "server.pem", certs.path "server.key"))
+    local url = "https" .. p:expect "listening on %l+(%S+),"
+    local browser = chromium.start(certs.chromium_flag "server.pem")
+    local ann = join(browser, url, "Ann")
+    local bob = join(browser, url, "Bob")
+    assert.equal("https:", ann:eval "location.protocol")
+    say(bob, "Hello Ann, through the proxy")
+    sees(ann, ".say p", "Hello Ann, through the proxy")
+    ann:eval "document.getElementById('leave').click()"
+    sees(bob, ".event", "Ann has left")
+    for _, page in ipairs { ann, bob } do assert.same({}, page:errors()) end
+    assert.equal("", chat.process:err() .. p:err())
   end)
 
   it("comes back by itself when the server was started again", function()

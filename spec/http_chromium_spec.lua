@@ -183,10 +183,7 @@ describe("Chromium", function()
       end
       res:send(200, req.body and req:body() .. " " .. req.conn.tls.version)
     end, certs.server { compress = true }, "tls://127.0.0.1:0")
-    local pin = helper.run(("openssl x509 -in %s -pubkey -noout | openssl pkey -pubin -outform der"
-      .. " | openssl dgst -sha256 -binary | base64"):format(certs.path "server.pem"))
-    local flag = "--ignore-certificate-errors-spki-list=" .. pin:match "%S+"
-    local page = chromium.start(flag):open(url)
+    local page = chromium.start(certs.chromium_flag "server.pem"):open(url)
     assert.equal("hello TLSv1.3", on(page, [[
       return (await fetch("/echo", { method: "POST", body: "hello" })).text();]]))
     assert.matches("^echo, permessage%-deflate; [^,]*, closed 4000 as you like true$",

@@ -78,4 +78,11 @@ function certs.client(more)
   return opts
 end
 
+--- The flag by which Chromium believes a certificate of ours: the hash of its key.
+function certs.chromium_flag(name)
+  local pin = helper.run(("openssl x509 -in %s -pubkey -noout | openssl pkey -pubin -outform der"
+    .. " | openssl dgst -sha256 -binary | base64"):format(certs.path(name)))
+  return "--ignore-certificate-errors-spki-list=" .. pin:match "%S+"
+end
+
 return certs
