@@ -182,7 +182,8 @@ describe("a body that is read again after a cancellation", function()
   end)
 
   it("is whole in a client, at each turn of its decompression", function()
-    local long = ("0123456789abcdef"):rep(1 << 18) -- 4 MiB: others have their turns meanwhile
+    -- 4 MiB: others have their turns meanwhile
+    local long = ("0123456789abcdef"):rep(helper.hard and 1 << 10 or 1 << 18)
     local packed = zlib.compress(long, { format = "gzip" })
     local url = canned(("Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s")
       :format(#packed, packed))
