@@ -12,7 +12,7 @@ typedef struct result {
   char text[MAX];
   size_t n;
   int end;
-  bool ended;
+  bool ended, too_far;
 } result;
 
 /* Inflates n bytes, `piece` of them at a time, `room` bytes of output at a time. */
@@ -38,6 +38,7 @@ static void inflate_all(result *r, const np_zlib_config *c, const char *p, size_
     n -= (size_t)(io.in - start);
   } while (r->end >= 0 && io.in_len == 0 && n > 0); /* also behind an end: more may follow */
   if (r->end < 0) np_assert(r->end == NP_EBADMSG && np_zlib_why(z));
+  r->too_far = r->end < 0 && strcmp(np_zlib_why(z), "invalid distance too far back") == 0;
   r->ended = np_zlib_ended(z);
   np_zlib_close(z);
 }
@@ -46,6 +47,10 @@ static void check_inflate(const np_zlib_config *c, const char *p, size_t n) {
   static result a, b;
   inflate_all(&a, c, p, n, n, MAX);
   inflate_all(&b, c, p, n, 1, 7);
+  if (b.too_far) { /* zlib lets what one step made be reached from within it, however far */
+    np_assert(b.n <= a.n && memcmp(a.text, b.text, b.n) == 0);
+    return;
+  }
   np_assert(a.n == b.n && memcmp(a.text, b.text, a.n) == 0);
   if (a.n == MAX) return; /* cut off by us, who can tell where */
   np_assert(a.end == b.end || (a.end >= 0 && b.end >= 0));

@@ -47,7 +47,8 @@ typedef enum np_zlib_flush {
   NP_ZLIB_FINISH,
 } np_zlib_flush;
 
-/* Both move on as bytes are taken and given. */
+/* Both move on as bytes are taken and given. Inflating, a reference that reaches back further than
+ * the window is refused, unless it stays within what this step made. */
 typedef struct np_zlib_io {
   const char *in;
   size_t in_len;
