@@ -172,6 +172,7 @@ np_runtime *np_new(const np_config *config) {
   np_runtime *rt = calloc(1, sizeof *rt);
   if (!rt) return NULL;
   np_node_init(&rt->ready);
+  np_node_init(&rt->sated_ready);
   np_node_init(&rt->loading);
   rt->grace_s = 1;
   rt->watch.signo = c.watchdog_signal;
@@ -196,7 +197,10 @@ lua_State *np_lua(np_runtime *rt) { return rt->L; }
 
 static void end_tasks(np_runtime *rt) {
   np_group_cancel(rt->main);
-  for (int i = 0; i < 8 && rt->ntasks > 0 && rt->nready > 0; i++) np_drain(rt);
+  for (int i = 0; i < 8 && rt->ntasks > 0 && rt->nready > 0; i++) {
+    np_node_append_all(&rt->ready, &rt->sated_ready);
+    np_drain(rt);
+  }
   while (np_node_linked(&rt->main->children)) {
     np_task *t = np_container(rt->main->children.next, np_task, sibling);
     np_task_kill(rt, t, NULL); /* the tasks of its groups become the main group's */

@@ -71,12 +71,14 @@ np_task *np_op_begin(lua_State *L, const char *what) {
   return t;
 }
 
-void np_task_enqueue(np_task *t) {
+static void enqueue(np_task *t, np_node *queue) {
   t->state = NP_READY;
   np_node_remove(&t->waiter.node);
-  np_node_append(&t->rt->ready, &t->waiter.node);
+  np_node_append(queue, &t->waiter.node);
   t->rt->nready++;
 }
+
+void np_task_enqueue(np_task *t) { enqueue(t, &t->rt->ready); }
 
 void np_task_wake_code(np_task *t, int code) {
   np_assert(t->kind && t->state == NP_WAITING);
@@ -165,14 +167,21 @@ int np_woken(lua_State *L) {
   return code;
 }
 
-bool np_slice_over(lua_State *L) { return --np_task_of(L)->rt->budget < 0; }
+static bool over(np_runtime *rt) {
+  if (np_likely(--rt->budget >= 0 && np_loop_moved(rt->loop) - rt->moved < NP_SLICE_BYTES))
+    return false;
+  rt->sated = true;
+  return true;
+}
+
+bool np_slice_over(lua_State *L) { return over(np_task_of(L)->rt); }
 
 int np_give_way(lua_State *L, lua_KContext ctx, lua_KFunction k) {
   np_task *t = np_task_of(L);
   t->woken = 0;
   t->checkpoint = true;
   t->suspending = true;
-  np_task_enqueue(t);
+  enqueue(t, t->rt->sated ? &t->rt->sated_ready : &t->rt->ready);
   return lua_yieldk(L, 0, ctx, k);
 }
 
@@ -183,7 +192,7 @@ static int k_return(lua_State *L, int status, lua_KContext n) {
 
 int np_done(lua_State *L, int nresults) {
   np_task *t = np_task_of(L);
-  if (np_likely(!t || --t->rt->budget >= 0)) return nresults;
+  if (np_likely(!t || !over(t->rt))) return nresults;
   if (!np_can_wait(L, t)) return nresults;
   return np_give_way(L, nresults, k_return);
 }

@@ -69,5 +69,14 @@ static inline void np_node_append(np_node *list, np_node *n) {
   list->prev->next = n;
   list->prev = n;
 }
+/* Moves all of `from` to the tail of list. */
+static inline void np_node_append_all(np_node *list, np_node *from) {
+  if (!np_node_linked(from)) return;
+  from->next->prev = list->prev;
+  from->prev->next = list;
+  list->prev->next = from->next;
+  list->prev = from->prev;
+  np_node_init(from);
+}
 
 #endif

@@ -88,6 +88,9 @@ void *np_spare_take(np_loop *l, int which, size_t size) {
   return memset(p, 0, size);
 }
 
+uint64_t np_loop_moved(const np_loop *l) { return l->moved; }
+void np_loop_move(np_loop *l, size_t n) { l->moved += n; }
+
 void np_spare_give(np_loop *l, int which, void *p) {
   struct np_spares *s = &l->spares[which];
   if (s->count >= SPARES_MAX) {

@@ -133,6 +133,11 @@ enum { NP_SPARE_STREAM, NP_SPARE_FD, NP_SPARES };
 void *np_spare_take(np_loop *l, int which, size_t size);
 void np_spare_give(np_loop *l, int which, void *p);
 
+/* Bytes that streams have read and written, in all: how long a slice lasts is also a matter of
+ * these. */
+uint64_t np_loop_moved(const np_loop *l);
+void np_loop_move(np_loop *l, size_t n);
+
 /* Soon: a callback from the loop's next turn, in order; how mem: delivers without calling back
  * inside write. */
 void np_soon_add(np_loop *l, np_later *w);

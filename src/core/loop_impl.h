@@ -60,10 +60,11 @@ struct np_loop {
 
   np_node objects; /* np_object.node */
   size_t nobjects;
-  np_node later; /* np_later.node: run at the end of the slice */
-  np_node soon;  /* np_later.node: run from the next turn */
-  long busy;     /* np_loop_busy_add */
-  bool freed;    /* np_loop_free was called: goes with its last object */
+  np_node later;  /* np_later.node: run at the end of the slice */
+  np_node soon;   /* np_later.node: run from the next turn */
+  long busy;      /* np_loop_busy_add */
+  uint64_t moved; /* np_loop_move */
+  bool freed;     /* np_loop_free was called: goes with its last object */
   void *slot[NP_SLOTS];
   struct np_spares {
     void *first; /* each begins with the next's address */

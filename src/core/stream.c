@@ -114,7 +114,7 @@ static ssize_t fill(np_stream *s, const np_cond *c) {
   /* A write that met the reset took the error with it, and reading now shows a proper end, which it
    * was not. */
   if (n == 0 && s->werror && s->werror != -EPIPE) n = s->werror;
-  if (n > 0) s->in_len += (size_t)n;
+  if (n > 0) s->in_len += (size_t)n, np_loop_move(s->obj.loop, (size_t)n);
   else if (n == 0) s->eof = true;
   else if (n != -EAGAIN) read_failed(s, (int)n);
   if (n <= 0 && s->in_len == 0 && leased(s)) {

@@ -143,6 +143,7 @@ static int send_all(np_stream *s, struct iovec *pieces, int *at, int n) {
     s->t->last = s->fin && k < IOV_AT_ONCE;
     ssize_t w = s->t->ops->writev(s->t, v, k);
     if (w < 0) return (int)w;
+    np_loop_move(s->t->loop, (size_t)w);
     s->out_total += (uint64_t)w;
     *at = skip_pieces(pieces, *at, n, sent_chunks(s, (size_t)w));
   }
