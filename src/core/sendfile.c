@@ -42,6 +42,7 @@ static ssize_t send_raw(np_stream *s, int to, int fd, uint64_t *at, size_t n) {
   if (r > 0) {
     *at += (uint64_t)r;
     s->out_total += (uint64_t)r;
+    np_loop_move(s->t->loop, (size_t)r);
   } else if (r == -EAGAIN) {
     s->t->writable = false;
     s->flush_waits = true;
