@@ -289,6 +289,21 @@ describe("an HTTP server", function()
     for i = 1, 2 do assert.matches("http_spec.lua:%d+: oh\nstack traceback", logged[i]) end
   end)
 
+  it("answers 500 for an error that is nothing, or cannot say what it is, and lives on", function()
+    local silent = setmetatable({}, { __tostring = function(e) return e.message end })
+    local server, _, logged = serve(function(req)
+      if req.path == "/nil" then error() end
+      error(silent)
+    end)
+    for i, path in ipairs { "/nil", "/silent", "/nil" } do
+      assert.matches("^HTTP/1%.1 500 ",
+        exchange(server, ("GET %s HTTP/1.1\r\nHost: a\r\n\r\n"):format(path)))
+      assert(helper.wait_until(function() return #logged == i end))
+    end
+    assert.matches(": nil\nstack traceback", logged[1])
+    assert.matches(": %(error object is a table value%)\nstack traceback", logged[2])
+  end)
+
   it("asks for no body that its answer has overtaken", function()
     local server = serve(function(req, res)
       if req.path == "/begun" then res:write "some" else res:send(200, "all") end
@@ -419,6 +434,16 @@ describe("an HTTP server", function()
     end)
     assert.matches("\r\n\r\nHELLO\n$", exchange(server,
       "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhello\n"))
+  end)
+
+  it("says nothing on a connection that is another protocol's, when its handler fails", function()
+    local server, _, logged = serve(function(req)
+      req:take():write "hello\n"
+      error "oh"
+    end)
+    assert.equal("hello\n", exchange(server, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+    assert(helper.wait_until(function() return #logged == 1 end))
+    assert.matches(": oh\n", logged[1])
   end)
 
   it("writes an access log", function()

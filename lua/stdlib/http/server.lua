@@ -133,15 +133,15 @@ local function finish(conn, req, res, limits)
   return not has_body or request.body_of(req):drop(DROP_MAX)
 end
 
--- An error in the handler: the client gets a 500 if nothing was sent (of the body's failure: what
--- that is), else a broken connection.
+-- An error in the handler, also nil: the client gets a 500 if nothing was sent (of the body's
+-- failure: what that is), else a broken connection. Another protocol has no such answer.
 local guard = {
   __close = function(self, err)
     local res = self.res
     if not res then return end
     local farewell = rawget(res.req, "farewell") -- of what an upgrade made of the connection
     if farewell then farewell(err) end
-    if err == nil or res.done then return end
+    if self.taken or res.done then return end
     if res.sent then return self.conn:abort() end
     local failed = failure_of(res.req)
     local of_body = failed and (err == failed or err == failed.message)

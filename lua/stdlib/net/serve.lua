@@ -55,14 +55,20 @@ local function is_common(err)
   return false
 end
 
+-- Also of what cannot say what it is, as the interpreter puts that.
+local function text_of(err)
+  local ok, text = pcall(tostring, err)
+  return ok and text or ("(error object is a %s value)"):format(type(err))
+end
+
 local function to_stderr(line) io.stderr:write(line, "\n") end
 
 -- At the end of a connection's task, in it, if the handler raised, which is told here and nowhere
 -- else, or if somebody waits for an end.
 local function connection_ended(self, conn, err, traceback)
-  if err ~= nil then
+  if traceback then
     local _ <close> = conn -- whatever becomes of the report
-    local text = tostring(err)
+    local text = text_of(err)
     if not is_common(err) then text = text .. "\n" .. traceback end
     self.log(("neap: %s: %s"):format(conn.peer or self.address, text))
   end
