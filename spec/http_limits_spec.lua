@@ -269,6 +269,7 @@ describe("an answer", function()
   it("says that the connection ends when the body stands in the way", function()
     local server = serve(function(req, res)
       if req.path == "/read" then req:body() end
+      if req.path == "/might" then req:chunks() end
       res:send(200)
     end)
     local post = "POST %s HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n"
@@ -277,6 +278,7 @@ describe("an answer", function()
       { "/", "Content-Length: 65537", "", true },
       { "/read", "Content-Length: 65537", ("x"):rep(65537), false },
       { "/", "Content-Length: 1\r\nExpect: 100-continue", "", true },
+      { "/might", "Content-Length: 1\r\nExpect: 100-continue", "", true },
       { "/read", "Content-Length: 2000000", "", true }, -- past max_body
     }
     for i, case in ipairs(cases) do

@@ -407,6 +407,19 @@ describe("an HTTP server", function()
       (run(("curl -sSN http://127.0.0.1:%s/"):format(port))))
   end)
 
+  it("ends a stream of events that HEAD asked for", function()
+    local server = serve(function(_, res)
+      local send = res:events()
+      for _ in neap.every(0.001) do
+        local ok, _, code = send "tick"
+        if not ok then return assert(code == "EPIPE") end
+      end
+    end)
+    local _, n = exchange(server, ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"):rep(2)):gsub(
+      "Content%-Type: text/event%-stream\r\n", "")
+    assert.equal(2, n)
+  end)
+
   it("writes trailers, reads them, and tells forms and cookies", function()
     local server = serve(function(req, res)
       if req.method == "POST" and req.chunked then

@@ -132,7 +132,8 @@ local function bodyless(status) return status == 204 or status == 304 end
 local function body_in_the_way(req)
   local input = rawget(req, "input")
   if input then
-    return input.failed ~= nil or math.type(input.left) == "integer" and input.left > DROP_MAX
+    return input.failed ~= nil or input.before ~= nil or
+      math.type(input.left) == "integer" and input.left > DROP_MAX
   end
   return req.expects or req.length and req.length > DROP_MAX
 end
@@ -343,7 +344,8 @@ local function one_line(s, what)
   return s
 end
 
---- Begins a stream of server-sent events: a function that sends one and returns what write does.
+--- Begins a stream of server-sent events: a function that sends one and returns what write does;
+-- for HEAD, which no event goes to, nil, message, EPIPE: nothing else would end that stream.
 ---@return fun(data: string, fields?: { event?: string, id?: string, retry?: integer })
 function response:events()
   local headers = self.headers
@@ -351,6 +353,7 @@ function response:events()
   headers["Cache-Control"] = "no-cache"
   self:flush()
   return function(data, fields)
+    if self.mute then return nil, "events: the answer has no body", "EPIPE" end
     local out = {}
     for _, name in ipairs { "event", "id", "retry" } do
       local value = fields and fields[name]
