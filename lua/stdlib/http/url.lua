@@ -38,13 +38,16 @@ function url.join(base, location)
   local origin = base.scheme .. "://" .. base.authority
   if location:sub(1, 1) == "/" then return origin .. location end
   local path = base.target:match "^[^?]*"
-  if location:sub(1, 1) == "?" then return origin .. path .. location end
+  local relative, rest = location:match "^([^?#]*)(.*)$"
+  if relative == "" then
+    return origin .. (rest:sub(1, 1) == "?" and path or base.target) .. rest
+  end
   local parts = {}
-  for part in (path:match "^(.*/)" .. location):gmatch "[^/]*/?" do
+  for part in (path:match "^(.*/)" .. relative):gmatch "[^/]*/?" do
     if part == "../" or part == ".." then parts[#parts] = nil
     elseif part ~= "./" and part ~= "." then parts[#parts + 1] = part end
   end
-  return origin .. "/" .. table.concat(parts):gsub("^/", "")
+  return origin .. "/" .. table.concat(parts):gsub("^/", "") .. rest
 end
 
 -- Without its brackets, if it is an IPv6 literal.
