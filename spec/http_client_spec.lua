@@ -59,7 +59,8 @@ describe("the URL of a request", function()
     for _, case in ipairs { { "/x", "http://h/x" }, { "x", "http://h/a/x" },
       { "../x", "http://h/x" }, { "?y", "http://h/a/b?y" },
       { "//i/x", "http://i/x" }, { "https://j/", "https://j/" },
-      { "./x/../y", "http://h/a/y" } } do
+      { "./x/../y", "http://h/a/y" }, { "", "http://h/a/b?c" }, { "#z", "http://h/a/b?c#z" },
+      { "x?to=/i/../j#/./z", "http://h/a/x?to=/i/../j#/./z" } } do
       assert.equal(case[2], urls.join(url, case[1]))
     end
   end)
@@ -297,6 +298,26 @@ describe("an HTTP client", function()
     neap.sleep(0.02)
     task:cancel()
     assert.is_false((task:join()))
+  end)
+
+  it("leaves nothing open when it is cancelled while a redirect's own body comes", function()
+    local begun, gone = neap.event(), neap.event()
+    local url = serve(function(req, res)
+      res.status, res.headers.Location = 302, "/x"
+      res:write "some"
+      res:flush()
+      begun:set()
+      req:await(neap.event())
+      gone:set()
+    end)
+    collectgarbage "stop" -- which would close it, some time
+    helper.after(function() collectgarbage "restart" end)
+    local task = neap.spawn(http.get, url)
+    begun:wait()
+    neap.sleep(0.01) -- the head has been read
+    task:cancel()
+    assert.is_false((task:join()))
+    assert(gone:wait { timeout = 10 })
   end)
 
   it("raises for wrong arguments at the caller's line", function()

@@ -150,6 +150,19 @@ describe("the connections that are kept", function()
     end
   end)
 
+  it("are closed with a task that ends while it looks at one", function()
+    local server, url = serve()
+    get(url .. "/")
+    collectgarbage "stop" -- which would close it, some time
+    helper.after(function() collectgarbage "restart" end)
+    local task = neap.spawn(http.get, url .. "/")
+    neap.yield()
+    task:cancel()
+    assert.is_false((task:join()))
+    comes_to(server, 0)
+    assert.equal(1, server.total)
+  end)
+
   it("have bounds that are checked", function()
     for name, value in pairs { total = 1025, per_origin = -1, idle_timeout = "1", other = 1 } do
       local ok, message = pcall(function() http.pool { [name] = value } end)

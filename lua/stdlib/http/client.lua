@@ -386,8 +386,10 @@ function client.request(text, opts, name)
     to, why = redirected(r, url, call)
     if not to and not why then return r end
     if opts.redirects == 0 then return r end
-    r.source:drop(65536)
-    settle(r)
+    do
+      local _ <close> = r -- also when it is cancelled there
+      r.source:drop(65536)
+    end
     if why then return nil, why, "EINVAL" end
     url = to
   end

@@ -74,6 +74,13 @@ function pool.tls_key(options)
   return table.concat(list, " ")
 end
 
+-- One that cannot be used, or whose task ends while it is looked at.
+local abandon = {
+  __close = function(unfinished)
+    if unfinished.conn then unfinished.conn:abort() end
+  end,
+}
+
 -- A connection that can be used, or nothing.
 function pool.take(key)
   shrink(bounds.total)
@@ -81,8 +88,11 @@ function pool.take(key)
     local _, newest = find(key)
     if not newest then return nil end
     local conn = table.remove(kept, newest).conn
-    if is_idle(conn) then return conn end -- it gives way: others may keep and take meanwhile
-    conn:abort()
+    local unfinished <close> = setmetatable({ conn = conn }, abandon)
+    if is_idle(conn) then -- it gives way: others may keep and take meanwhile
+      unfinished.conn = nil
+      return conn
+    end
   end
 end
 
