@@ -207,13 +207,46 @@ describe("http_proxy", function()
       res:send(200, "x")
     end)))
     opts.headers = { ["X-Forwarded-For"] = "6.6.6.6", ["X-Real-IP"] = "6.6.6.6",
-      ["X-Forwarded-Proto"] = "gopher", Forwarded = "for=6.6.6.6" }
+      ["X-Forwarded-Proto"] = "gopher", Forwarded = "for=6.6.6.6", ["X-Forwarded-Port"] = "6",
+      ["X_Real_IP"] = "6.6.6.6", ["Set-Cookie"] = { "a=b", "c=d" } }
     assert(assert(http.get(url .. "/", opts)):body())
     local client = fields["x-real-ip"]
     assert.is_true(client == "127.0.0.1" or client == "::1", client)
     assert.same({ url:match "//(.*)", client, "https", url:match "//(.*)" }, { fields.host,
       fields["x-forwarded-for"], fields["x-forwarded-proto"], fields["x-forwarded-host"] })
-    assert.is_nil(fields.forwarded)
+    for _, name in ipairs { "forwarded", "x-forwarded-port", "x_real_ip", "set-cookie" } do
+      assert.is_nil(fields[name], name)
+    end
+  end)
+
+  it("asks no other server than its own, whatever the target is", function()
+    local reached = 0
+    local other = net.serve("127.0.0.10:0", { log = function() end }, function(conn)
+      reached = reached + 1
+      conn:read_until "\r\n\r\n"
+      conn:write "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    end)
+    helper.after(function() other:stop(0) end)
+    local url, opts, p = front "http://127.0.0.1"
+    local port = other.address:match "%d+$"
+    for _, head in ipairs { ("CONNECT 0:%s HTTP/1.1\r\nHost: a"):format(port),
+      "OPTIONS * HTTP/1.1\r\nHost: a", "GET / HTTP/1.1\r\nHost:",
+      "GET / HTTP/1.1\r\nHost: a,b" } do
+      local conn <close> = assert(net.connect(url:gsub("^https", "tls"), opts.tls))
+      conn:write(head, "\r\nConnection: close\r\n\r\n")
+      assert.matches("^HTTP/1.1 400 ", conn:read("a", { timeout = LIMIT_S }))
+    end
+    assert.equal(0, reached)
+    assert.equal("", p:err())
+  end)
+
+  it("has no answer when the status is none", function()
+    local url, opts, p = front(url_of(net.serve("127.0.0.1:0", function(conn)
+      conn:read_until "\r\n\r\n"
+      conn:write "HTTP/1.1 999 x\r\nContent-Length: 0\r\n\r\n"
+    end)))
+    assert.equal(502, assert(http.get(url .. "/", opts)).status)
+    assert.equal("", p:err())
   end)
 
   it("lets the web chat's own pages in behind it, and no others", function()

@@ -21,15 +21,17 @@ local address, upstream, cert, key = arg[1], arg[2], arg[3], arg[4]
 local of_connection = {}
 for name in ([[connection keep-alive te trailer transfer-encoding upgrade proxy-connection
   proxy-authorization proxy-authenticate content-length host expect date forwarded
-  x-real-ip x-forwarded-for x-forwarded-proto x-forwarded-host]]):gmatch "%S+" do
+  x-real-ip]]):gmatch "%S+" do
   of_connection[name] = true
 end
 
--- What goes on to the other side: also without what Connection names.
+-- What goes on to the other side: also without what Connection names. "_" is "-" for a server that
+-- makes variables of fields (CGI).
 local function forwarded(headers)
   local out, named = {}, (headers.connection or ""):lower()
   for name, value in pairs(headers) do
-    local here = of_connection[name]
+    local read_as = name:gsub("_", "-")
+    local here = of_connection[read_as] or read_as:find "^x%-forwarded%-"
     for other in named:gmatch "[^%s,]+" do here = here or other == name end
     if not here then out[name] = value end
   end
@@ -42,8 +44,14 @@ local function wants_websocket(req)
     (req.headers.connection or ""):lower():find "upgrade" ~= nil
 end
 
+-- A path behind the upstream's URL: "*" and what CONNECT names would make another host of that.
+local function is_for_us(req)
+  return req.path:sub(1, 1) == "/" and not (req.host and not req.host:find "^[%w._~%%%[%]:-]+$")
+end
+
 local function ask(req)
   local headers = forwarded(req.headers)
+  headers["set-cookie"] = nil -- no request's
   if wants_websocket(req) then headers.connection, headers.upgrade = "Upgrade", "websocket" end
   local client = (req.conn.peer or ""):match "^%l+://%[?(.-)%]?:%d+$"
   headers["x-real-ip"], headers["x-forwarded-for"] = client, client
@@ -71,10 +79,11 @@ local function tunnel(req, reply)
 end
 
 local function answer(req, res)
+  if not is_for_us(req) then return res:send(400, "400 Bad Request\n") end
   local reply <close>, message = ask(req)
   if reply and reply.status == 101 and wants_websocket(req) then return tunnel(req, reply) end
-  if not reply or reply.status == 101 then
-    print("http_proxy: " .. (message or "an upgrade that nobody wanted"))
+  if not reply or reply.status == 101 or reply.status > 599 then
+    print("http_proxy: " .. (message or "an answer that nobody wanted: " .. reply.status))
     return res:send(502, "502 Bad Gateway\n", { ["Content-Type"] = "text/plain" })
   end
   res.status, res.content_length = reply.status, tonumber(reply.headers["content-length"])
