@@ -59,7 +59,7 @@ local function get(req, res)
   local c = channel_of(req, res)
   if not c then return end
   local since = math.tointeger(tonumber(req.query.since)) or c.last
-  if since > c.last then since = 0 end -- told by a server before this one
+  if since < 0 or since > c.last then since = 0 end -- told by a server before this one
   if since == c.last then
     local wait = math.max(0, math.min(tonumber(req.query.wait) or WAIT_S, WAIT_MAX_S))
     c.waiting = c.waiting + 1
