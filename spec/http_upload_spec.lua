@@ -244,6 +244,25 @@ describe("a request's deadline", function()
     assert.is_true(hops > 1)
   end)
 
+  it("may be one around it, whatever body is on its way", function()
+    local url = raw(function() neap.event():wait() end)
+    local ended = false
+    local function dripping()
+      local _ <close> = setmetatable({}, { __close = function(_, err) ended = err ~= nil end })
+      neap.sleep(0.001)
+      return "x"
+    end
+    for _, body in ipairs { "x", ("x"):rep(100000), ("x"):rep(16 << 20), dripping } do
+      for _, expect in ipairs { false, true } do
+        local _ <close> = neap.deadline(0.05)
+        local r, _, code = http.post(url, body, { expect = expect })
+        assert.is_nil(r)
+        assert.equal("ETIMEDOUT", code)
+      end
+    end
+    assert(helper.wait_until(function() return ended end))
+  end)
+
   it("is none for a server that goes on sending", function()
     local url = raw(function(conn)
       conn:read_until "\r\n\r\n"

@@ -92,15 +92,18 @@ local function patience(call, up)
   return math.min(left, up.since + call.stall - tasks.now())
 end
 
+-- call.overdue: `wait` was over, not a deadline of the caller's, after which nothing is waited for.
 local function read_one(conn, call, up, wait)
   while true do
+    local began = tasks.now()
     local head, message, code = conn:read(response_head, { timeout = wait })
+    call.overdue = code == "ETIMEDOUT" and tasks.now() - began >= wait
     if up and up.raised ~= nil then error(up.raised, 0) end
     if head then
       if head.refusal then return nil, "malformed response: " .. head.why, "EBADMSG" end
       return head
     end
-    wait = code == "ETIMEDOUT" and patience(call, up) or 0
+    wait = call.overdue and patience(call, up) or 0
     if wait <= 0 then
       if up and up.message then message, code = up.message, up.code end
       return nil, message or "the server closed the connection", code or "EPIPE"
@@ -125,7 +128,7 @@ end
 local function ask(conn, call)
   local head, message, code = read_head(conn, call, nil, math.min(CONTINUE_S, call.left()), true)
   if head and head.status ~= 100 then return head end
-  if head or code == "ETIMEDOUT" and call.left() > 0 then return nil end
+  if head or call.overdue and call.left() > 0 then return nil end
   return nil, message, code
 end
 
