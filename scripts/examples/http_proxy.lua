@@ -28,11 +28,11 @@ end
 -- What goes on to the other side: also without what Connection names. "_" is "-" for a server that
 -- makes variables of fields (CGI).
 local function forwarded(headers)
-  local out, named = {}, (headers.connection or ""):lower()
+  local out, named = {}, {}
+  for name in (headers.connection or ""):lower():gmatch "[^%s,]+" do named[name] = true end
   for name, value in pairs(headers) do
     local read_as = name:gsub("_", "-")
-    local here = of_connection[read_as] or read_as:find "^x%-forwarded%-"
-    for other in named:gmatch "[^%s,]+" do here = here or other == name end
+    local here = of_connection[read_as] or named[name] or read_as:find "^x%-forwarded%-"
     if not here then out[name] = value end
   end
   return out
