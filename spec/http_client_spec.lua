@@ -300,6 +300,23 @@ describe("an HTTP client", function()
     assert.is_false((task:join()))
   end)
 
+  it("takes in nothing of a body that nobody wants any more", function()
+    local ended, piece = neap.event(), ("x"):rep(65536)
+    local url = serve(function(_, res)
+      repeat until not res:write(piece)
+      ended:set()
+    end)
+    for _, way in ipairs { "close", "body" } do
+      local before = neap.stats().lingering
+      local r = assert(http.get(url, { max_body = 1 << 20 }))
+      assert(way == "body" or r:chunks()())
+      assert.is_nil((r[way](r)))
+      assert.equal(before, neap.stats().lingering)
+      assert(ended:wait { timeout = 10 * helper.slow })
+      ended:clear()
+    end
+  end)
+
   it("leaves nothing open when it is cancelled while a redirect's own body comes", function()
     local begun, gone = neap.event(), neap.event()
     local url = serve(function(req, res)

@@ -197,6 +197,11 @@ function body:pieces()
   end
 end
 
+-- Whether its end is known to be at most so many bytes away.
+function body:ends_within(bytes)
+  return self.ended or math.type(self.left) == "integer" and self.left <= bytes
+end
+
 -- Drops what nobody has read, if that is little: true when the connection can go on.
 function body:drop(most)
   self.kept = nil

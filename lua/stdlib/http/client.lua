@@ -21,6 +21,7 @@ local client = {}
 local MAX_BODY = 64 << 20
 local REDIRECTS = 10
 local STALL_S = 30
+local LITTLE = 65536 -- of a body that nobody wants: taken in, to be polite
 
 local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
 -- What may be done twice (RFC 9110 9.2.2).
@@ -57,9 +58,9 @@ local function settle(self)
   end
   if self.source.ended and self.keep_alive and conn.unread_bytes == 0 then
     pool.keep(self.key, conn)
-  elseif self.whole then
+  elseif self.whole and (self.had_body or self.source:ends_within(LITTLE)) then
     conn:close()
-  else -- a part of the request is still queued, for a server that does not want it
+  else -- nobody wants the rest: of the answer, which a close would take in, or of the request
     conn:abort()
   end
 end
@@ -181,7 +182,7 @@ local function new_reply(conn, head, url, call)
   head.conn, head.input, head.source, head.url = conn, input, source, url.text
   local goes_on = length ~= "end" and head.status ~= 101
   head.keep_alive = (head.whole or head.up) and head.keep_alive and goes_on
-  head.reason = head.reason or ""
+  head.reason, head.had_body = head.reason or "", call.body ~= nil
   if conn.tls then head.tls = conn.tls end
   conn.timeout = call.stall
   return setmetatable(head, reply)
@@ -386,10 +387,8 @@ function client.request(text, opts, name)
     to, why = redirected(r, url, call)
     if not to and not why then return r end
     if opts.redirects == 0 then return r end
-    do
-      local _ <close> = r -- also when it is cancelled there
-      r.source:drop(65536)
-    end
+    local _ <close> = r -- whatever becomes of this
+    r.source:drop(LITTLE)
     if why then return nil, why, "EINVAL" end
     url = to
   end
