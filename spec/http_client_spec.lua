@@ -94,6 +94,14 @@ describe("an HTTP client", function()
     assert.equal("", assert(http.request(url, { method = "HEAD" })):body())
   end)
 
+  it("says that there is no body where one is expected", function()
+    local url = serve(function(req, res) res:send(200, tostring(req.headers["content-length"])) end)
+    local lengths = { POST = "0", PUT = "0", PATCH = "0", GET = "nil", DELETE = "nil" }
+    for method, length in pairs(lengths) do
+      assert.equal(length, assert(http.request(url, { method = method })):body(), method)
+    end
+  end)
+
   it("keeps connections, also past an answer without a body, and opens one when it must", function()
     local url, server = serve(function(req, res)
       if req.path == "/close" then res.keep_alive = false end

@@ -5,6 +5,9 @@
 local TOKEN = "^[%w!#$%%&'*+.^_`|~-]+$"
 local framing = { ["content-length"] = true, ["transfer-encoding"] = true, expect = true }
 
+-- What has a body, were it empty: some servers answer 411 where no length is said (RFC 9110 8.6).
+local with_body = { POST = true, PUT = true, PATCH = true }
+
 local function bad(text) error(("bad argument #2 to 'request' (%s)"):format(text), 2) end
 
 -- One, and an authority: a server refuses others (RFC 9112 3.2).
@@ -57,7 +60,8 @@ return function(url, call, asked)
   end
   local body = call.body
   if type(body) == "string" then out[#out + 1] = "Content-Length: " .. #body
-  elseif body then out[#out + 1] = "Transfer-Encoding: chunked" end
+  elseif body then out[#out + 1] = "Transfer-Encoding: chunked"
+  elseif with_body[call.method] then out[#out + 1] = "Content-Length: 0" end
   if call.expects then out[#out + 1] = "Expect: 100-continue" end
   out[#out + 1] = "\r\n"
   return table.concat(out, "\r\n")
