@@ -185,6 +185,17 @@ describe("a slow client", function()
     end)
   end
 
+  it("is let go when it is idle, also sooner than a head may take", function()
+    local server, logged = serve(function(_, res) res:send(200) end,
+      { head_timeout = 3600, idle_timeout = 0.05 })
+    for _, bytes in ipairs { "", "GET / HTTP/1.1\r\nHost: a\r\n\r\n" } do
+      local c <close> = connect(server)
+      c:write(bytes)
+      assert(c:read("a", { timeout = LIMIT_S }))
+    end
+    assert.same({}, logged)
+  end)
+
   it("is let go when it is idle, and not while it gets its answer", function()
     local server, logged = serve(function(_, res) res:send(200, ("x"):rep(200000)) end,
       { head_timeout = 0.05 * slow, idle_timeout = 0.05 * slow, write_timeout = 0.2 * slow })

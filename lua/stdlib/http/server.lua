@@ -61,25 +61,26 @@ local read = require("neap.stream.core").methods.read
 -- The parts of the next head, after a read that gave none, with this code; or nothing: the
 -- connection is over, and why if somebody should know, after which answer.
 local function next_head(conn, limits, code)
-  local idle, stalled = 0, 0
+  local idle, stalled, begun, options = 0, 0, false, { timeout = limits.patience }
   while true do
     if code == nil or code == "ECONNRESET" or code == "EPIPE" then return nil end
     local partial = conn.unread_bytes > 0
     if code == "ETIMEDOUT" and not partial and conn.unsent_bytes > 0 then
-      stalled = stalled + limits.head_timeout -- it has not got its last answer yet
+      stalled = stalled + options.timeout -- it has not got its last answer yet
       if stalled >= limits.write_timeout then return nil, "the answer is not taken" end
     elseif code == "ETIMEDOUT" and not partial then
-      idle = idle + limits.head_timeout
+      idle = idle + options.timeout
       if idle >= limits.idle_timeout then return nil end
-    elseif code == "ETIMEDOUT" and idle >= 0 then
-      idle = -1 -- its first byte may have come late: once more
+      options.timeout = math.min(limits.head_timeout, limits.idle_timeout - idle)
+    elseif code == "ETIMEDOUT" and not begun then
+      begun, options.timeout = true, limits.head_timeout -- its first byte may have come late
     else
       local refusal = head_refusals[code]
       if not refusal then return nil, code end
       refuse(conn, refusal[1], refusal[2])
       return nil, refusal[2], refusal[1]
     end
-    local method, path, head, version, keep_alive, length = read(conn, limits.head)
+    local method, path, head, version, keep_alive, length = read(conn, limits.head, options)
     if method ~= nil then return method, path, head, version, keep_alive, length end
     code = head
   end
@@ -169,7 +170,7 @@ local function connection(handler, limits, conn)
   }, guard)
   while true do
     if state.lent then -- a handler may have set its own
-      conn.timeout, conn.write_timeout = limits.head_timeout, limits.write_timeout
+      conn.timeout, conn.write_timeout = limits.patience, limits.write_timeout
       state.lent = false
     end
     local method, path, head, version, keep_alive, length = read(conn, heads)
@@ -220,6 +221,7 @@ function server.handler(opts, handler)
     if not defaults[name] and not own[name] then rest[name] = value end
   end
   for name in pairs(defaults) do limits[name] = check_limit(opts or {}, name) end
+  limits.patience = math.min(limits.head_timeout, limits.idle_timeout) -- of a first wait
   limits.access_log = opts and opts.access_log
   limits.compress = compress.options(opts and opts.compress)
   limits.compresses = not not (opts and opts.compress)
