@@ -195,6 +195,17 @@ describe("an HTTP server", function()
     assert.equal("hello\n", (run(("curl -sS --unix-socket %s http://x/"):format(path))))
   end)
 
+  it("says nothing of a client that leaves TLS without a word", function()
+    local server, _, logged = serve(hello, certs.server(), "tls://127.0.0.1:0")
+    local c <close> = assert(net.connect(server.address, certs.client { name = "localhost" }))
+    c:write "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert(c:read_until "hello\n")
+    local raw <close> = net.adopt(assert(require("neap.descriptor.core").dup(c.fd)))
+    raw:shutdown()
+    assert(helper.wait_until(function() return server.connections == 0 end))
+    assert.same({}, logged)
+  end)
+
   it("stands behind nginx, over TCP and AF_UNIX", function()
     local dir = helper.tmpdir()
     local path = helper.socket_path()

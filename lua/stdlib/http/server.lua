@@ -58,12 +58,15 @@ end
 -- A stream's method by its name costs 350 instructions.
 local read = require("neap.stream.core").methods.read
 
+-- How clients leave between two requests, which nobody needs to know.
+local left = { ECONNRESET = true, EPIPE = true, ETRUNCATED = true }
+
 -- The parts of the next head, after a read that gave none, with this code; or nothing: the
 -- connection is over, and why if somebody should know, after which answer.
 local function next_head(conn, limits, code)
   local idle, stalled, begun, options = 0, 0, false, { timeout = limits.patience }
   while true do
-    if code == nil or code == "ECONNRESET" or code == "EPIPE" then return nil end
+    if code == nil or left[code] then return nil end
     local partial = conn.unread_bytes > 0
     if code == "ETIMEDOUT" and not partial and conn.unsent_bytes > 0 then
       stalled = stalled + options.timeout -- it has not got its last answer yet
