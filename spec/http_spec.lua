@@ -481,6 +481,30 @@ describe("an HTTP server", function()
     assert.matches('"GET /%%22%%5C HTTP/1%.1" 200 6$', lines[2])
   end)
 
+  it("writes one line for each request, also of errors and other protocols", function()
+    local lines = {}
+    local server = serve(function(req, res)
+      if req.path == "/taken" then return req:take():write "x" end
+      if req.path == "/lost" then
+        req:take()
+        error "oh"
+      end
+      if req.path == "/sent" then res:send(201, "abc") end
+      if req.path == "/begun" then res:write "ab" end
+      if req.path ~= "/short" then error "oh" end
+      res.content_length = 5
+      res:write "abcd"
+    end, { access_log = function(line) lines[#lines + 1] = line end })
+    for path, said in pairs { taken = "101 %-", lost = "101 %-", sent = "201 3", begun = "200 2",
+      none = "500 26", short = "200 4" } do
+      lines = {}
+      exchange(server, ("GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"):format(path))
+      assert(helper.wait_until(function() return server.connections == 0 end))
+      assert.equal(1, #lines, path)
+      assert.matches(('"GET /%s HTTP/1%%.1" %s$'):format(path, said), lines[1])
+    end
+  end)
+
   it("raises for wrong arguments at the caller's line", function()
     local cases = {
       { {}, nil, "handler: function expected" },

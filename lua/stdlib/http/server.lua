@@ -138,24 +138,29 @@ local function finish(conn, req, res, limits)
 end
 
 -- An error in the handler, also nil: the client gets a 500 if nothing was sent (of the body's
--- failure: what that is), else a broken connection. Another protocol has no such answer.
+-- failure: what that is), else a broken connection.
+local function answer_error(conn, res, err)
+  if res.sent then return conn:abort() end
+  local failed = failure_of(res.req)
+  local of_body = failed and (err == failed or err == failed.message)
+  local status = of_body and body_refusals[failed.code] or 500
+  res.keep_alive = false
+  res.extra = nil -- meant for another answer, or what the error was about
+  res:send(status, ("%d %s\n"):format(status, status_text[status]),
+    { ["Content-Type"] = "text/plain" })
+end
+
+-- The end of a request that does not end as others do: by an error, or as another protocol, which
+-- has no such answers.
 local guard = {
   __close = function(self, err)
     local res = self.res
     if not res then return end
     local farewell = rawget(res.req, "farewell") -- of what an upgrade made of the connection
     if farewell then farewell(err) end
-    if self.taken or res.done then return end
-    if res.sent then return self.conn:abort() end
-    local failed = failure_of(res.req)
-    local of_body = failed and (err == failed or err == failed.message)
-    local status = of_body and body_refusals[failed.code] or 500
-    res.keep_alive = false
-    res.extra = nil -- meant for another answer, or what the error was about
-    res:send(status, ("%d %s\n"):format(status, status_text[status]),
-      { ["Content-Type"] = "text/plain" })
+    if not self.taken and not res.done then answer_error(self.conn, res, err) end
     if self.limits.access_log then
-      log_access(self.limits, self.conn, res.req, status, res.size)
+      log_access(self.limits, self.conn, res.req, res.code or 101, res.size)
     end
   end,
 }
@@ -190,8 +195,9 @@ local function connection(handler, limits, conn)
     state.res = res
     handler(req, res)
     if state.taken then return end
-    if (logs or not clean(res)) and not finish(conn, req, res, limits) then break end
+    local goes_on = not logs and clean(res) or finish(conn, req, res, limits)
     state.res = false
+    if not goes_on then break end
   end
   conn:flush() -- at the client's pace; a close gives it 10 s
 end
