@@ -19,13 +19,16 @@ local http = {}
 -- The handler runs once per request; requests of one connection run one after the other. Without
 -- an answer the client gets 404, after an error 500. Malformed and ambiguous requests never reach
 -- it: they are answered (400, 408, 413 …, 431, 501, 505), logged, and end their connection.
+--
+-- Its stop(grace) lets connections between two requests go at once, and waits for requests alone.
 ---@param addr string|neap.listener
 ---@param opts? neap.http.serve_options
 ---@param handler fun(req: neap.http.request, res: neap.http.response)
 ---@return neap.server
 http.serve = face(function(addr, opts, handler)
-  local on_connection, rest = server.handler(opts, handler)
+  local on_connection, rest, wind_down = server.handler(opts, handler)
   local s = net.serve(addr, rest, on_connection)
+  s.on_stop = wind_down
   return s -- no tail call: face() looks for the line that made an error
 end)
 

@@ -58,8 +58,8 @@ end
 -- A stream's method by its name costs 350 instructions.
 local read = require("neap.stream.core").methods.read
 
--- How clients leave between two requests, which nobody needs to know.
-local left = { ECONNRESET = true, EPIPE = true, ETRUNCATED = true }
+-- How clients leave between two requests, or we (ECANCELED, see wind_down): nobody needs to know.
+local left = { ECONNRESET = true, EPIPE = true, ETRUNCATED = true, ECANCELED = true }
 
 -- The parts of the next head, after a read that gave none, with this code; or nothing: the
 -- connection is over, and why if somebody should know, after which answer.
@@ -155,6 +155,7 @@ end
 local guard = {
   __close = function(self, err)
     local res = self.res
+    self.limits.open[self] = nil
     if not res then return end
     local farewell = rawget(res.req, "farewell") -- of what an upgrade made of the connection
     if farewell then farewell(err) end
@@ -170,12 +171,25 @@ local function refused(conn, limits, status, why)
   if why then log(limits, conn, why) end
 end
 
+-- A server that stops waits for the requests it has in hand, and for no further ones.
+local function wind_down(limits)
+  limits.stopping = true
+  for state in pairs(limits.open) do
+    local res, conn = state.res, state.conn
+    state.ending = true
+    if res then res.keep_alive = false
+    elseif conn.unread_bytes == 0 then conn:close() end
+  end
+end
+
 local function connection(handler, limits, conn)
   local new_request, new_response, clean = request.new, response.new, response.clean
   local heads, logs, compresses = limits.head, limits.access_log, limits.compresses
   local state <close> = setmetatable({
-    conn = conn, limits = limits, taken = false, lent = true, res = false,
+    conn = conn, limits = limits, taken = false, lent = true, ending = false, res = false,
   }, guard)
+  if limits.stopping then return end -- its handshake took until now
+  limits.open[state] = true
   while true do
     if state.lent then -- a handler may have set its own
       conn.timeout, conn.write_timeout = limits.patience, limits.write_timeout
@@ -190,6 +204,7 @@ local function connection(handler, limits, conn)
       refuse(conn, path, head)
       return refused(conn, limits, path, head)
     end
+    if state.ending then keep_alive = false end
     local req = new_request(state, method, path, head, version, length)
     local res = new_response(compresses, conn, req, method, version, keep_alive, length ~= false)
     state.res = res
@@ -217,7 +232,7 @@ end
 -- Options that are no limits.
 local own = { access_log = true, compress = true }
 
--- http.handler; and the options that are not HTTP's.
+-- http.handler; the options that are not HTTP's; and what ends the connections that are idle.
 function server.handler(opts, handler)
   if handler == nil then opts, handler = {}, opts end
   local meta = getmetatable(handler)
@@ -234,9 +249,11 @@ function server.handler(opts, handler)
   limits.access_log = opts and opts.access_log
   limits.compress = compress.options(opts and opts.compress)
   limits.compresses = not not (opts and opts.compress)
+  limits.open = {} -- the states of all connections
   limits.head = codec.http_request(limits.max_head, true)
   limits.log = rest.log or function(line) io.stderr:write(line, "\n") end
-  return function(conn) return connection(handler, limits, conn) end, rest
+  return function(conn) return connection(handler, limits, conn) end, rest,
+    function() wind_down(limits) end
 end
 
 return server

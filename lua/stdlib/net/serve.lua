@@ -146,6 +146,7 @@ function server:stop(grace)
     self.stopped = true
     if self.owned then self.listener:close() end
     if self.acceptor then self.acceptor:cancel "server stopped" end
+    if self.on_stop then self.on_stop() end -- http.serve's
   end
   local deadline = tasks.now() + (grace or GRACE_S)
   local left = others(self)
