@@ -85,7 +85,7 @@ for _, kind in ipairs { "unix", "mem" } do
 
     it("keeps others from the two streams meanwhile, and gives them back after a deadline",
       function()
-      local client, server, task, a, b = between(kind, nil, { timeout = 0.03 })
+      local client, server, task, a, b = between(kind, nil, { timeout = 0.3 * math.min(helper.slow, 5) })
       neap.yield()
       for _, f in ipairs { function() a:read() end, function() b:write "x" end,
         function() a:flush() end, function() b:take() end,
@@ -95,7 +95,7 @@ for _, kind in ipairs { "unix", "mem" } do
         assert.truthy(err:find "another task is already piping", err)
       end
       client:write "on the way"
-      assert.equal("on the way", server:read(10))
+      assert.equal("on the way", server:read(10, { timeout = 10 * helper.slow }))
       local r = result(task)
       assert.equal("ETIMEDOUT", r[3])
       assert.equal(10, r[4])
