@@ -297,6 +297,13 @@ describe("the origins that may connect", function()
         ["X-Forwarded-Proto"] = "https" }))
       assert.is_false(try("http://chat.example", { Host = "chat.example",
         ["X-Forwarded-Proto"] = "https" }))
+      -- a scheme's own port says nothing, wherever it stands
+      assert.is_true(try("http://chat.example", { Host = "chat.example:80" }))
+      assert.is_true(try("http://[::1]:80", { Host = "[::1]" }))
+      assert.is_true(try("https://chat.example", { Host = "chat.example:443",
+        ["X-Forwarded-Proto"] = "https" }))
+      assert.is_false(try("http://chat.example", { Host = "chat.example:443" }))
+      assert.is_false(try("http://chat.example", { Host = "chat.example:8080" }))
       assert.is_false(try((url:gsub("^http", "https"))))
       assert.is_false(try "null")
     end

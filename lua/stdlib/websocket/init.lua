@@ -62,10 +62,16 @@ end
 local origins_kinds = { ["nil"] = true, table = true, ["function"] = true }
 local origins_names = { same = true, any = true }
 
+-- As a browser writes an origin: without the port that its scheme has anyhow (RFC 6454 6.2).
+local function canonical(origin)
+  origin = origin:lower()
+  return (origin:gsub(origin:find "^https:" and ":443$" or ":80$", ""))
+end
+
 -- The origin of our own pages. No page can set the field that a proxy says the scheme in.
 local function own_origin(req)
   local scheme = req.headers["x-forwarded-proto"] or req.conn.tls and "https" or "http"
-  return ("%s://%s"):format(scheme, req.host or ""):lower()
+  return canonical(("%s://%s"):format(scheme, req.host or ""))
 end
 
 -- Requests of no browser have no origin. A browser lets every page in the world connect to us with
@@ -74,7 +80,7 @@ local function allowed(origins, req)
   local origin = req.headers.origin
   if not origin or origins == "any" then return true end
   if type(origins) == "function" then return origins(origin, req) end
-  if not origins or origins == "same" then return origin:lower() == own_origin(req) end
+  if not origins or origins == "same" then return canonical(origin) == own_origin(req) end
   for _, one in ipairs(origins) do
     if one:lower() == origin:lower() then return true end
   end
