@@ -89,6 +89,13 @@ describe("tls.context", function()
     end
     local _, message = pcall(function() local _ = net.listen("tls://127.0.0.1:0", {}) end)
     assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'listen' %(option 'cert'", message)
+    local named = certs.server { names = function() end }
+    for _, opts in ipairs { named, { context = tls.context { server = true, cert = named.cert,
+      key = named.key, names = named.names } } } do -- nobody would answer the question for one
+      _, message = pcall(function() local _ = net.listen("tls://127.0.0.1:0", opts) end)
+      assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'listen' %(option 'names'",
+        message)
+    end
     _, message = pcall(function() local _ = net.serve("tls://127.0.0.1:0", function() end) end)
     assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'serve' %(option 'cert'", message)
     _, message = pcall(function() local _ = net.connect("tls://localhost:1", { alpn = 1 }) end)

@@ -31,7 +31,8 @@ local HANDSHAKES = 256
 ---@field tickets? boolean|string server: false: no session can be resumed; a secret of at least 32
 ---  bytes: tickets are good with all servers that have it, until it changes. Of the context that
 ---  listens, whatever `names` chooses
----@field names? table<string, neap.tls.context>|fun(name: string|nil): neap.tls.context|nil server:
+---@field names? table<string, neap.tls.context>|fun(name: string|nil): neap.tls.context|nil server
+--- (serve, starttls):
 ---  the context for the name that the client asked for ("*.example.org" stands for one label), all
 ---  of whose options count; nil: this one. A function runs in the connection's task and may wait
 local context_options = {
@@ -277,11 +278,15 @@ function tls.connect(connect, addr, opts)
   return nil, ("connect %s: %s"):format(addr, message:gsub("^.-: ", "", 1)), code
 end
 
--- net.listen of a tls:// address.
+-- net.listen of a tls:// address. Without serve, whose option `handshakes` is, the connection's
+-- first read or write does the handshake, and can ask nobody for a context.
 function tls.listen(listen, addr, opts)
   local own, rest = split(opts)
   local ctx, message, code = context_of(own, true, "listen")
   if not ctx then return nil, message, code end
+  if ctx.names and not own.handshakes then
+    bad(2, "listen", "option 'names': serve and starttls have it, which do the handshake")
+  end
   local l
   l, message, code = listen("tcp://" .. addr:sub(7), rest)
   if not l then return nil, (message:gsub("tcp://", "tls://", 1)), code end
@@ -302,7 +307,7 @@ function tls.serving(opts, handler, later)
   check_names(own.names, "serve")
   local ctx, message, code = context_of(own, true, "serve")
   if not ctx then return nil, message, code end
-  if not later then rest.context = ctx end
+  if not later then rest.context, rest.handshakes = ctx, most end
   local places = semaphore(most)
   return rest, function(conn)
     local ok
