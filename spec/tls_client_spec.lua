@@ -200,6 +200,33 @@ describe("a TLS client", function()
     end
   end)
 
+  it("resumes nothing after a reload that trusts another authority of the same file", function()
+    local path = helper.tmpdir() .. "/ca.pem"
+    for _, version in ipairs { "1.2", "1.3" } do
+      helper.write_file(path, helper.read_file(certs.path "ca.pem"))
+      local own = assert(tls.context(certs.server { server = true, ca = path }))
+      local server, _, logged = serve({ context = own }, function(c)
+        c:write(tostring(c.tls.resumed), "\n")
+      end)
+      local ctx = assert(tls.context(certs.client { max_version = version,
+        cert = certs.path "client.pem", key = certs.path "client.key" }))
+      local function resumed()
+        local c <close> = net.connect(server.address, { context = ctx })
+        local line = c and c:read()
+        if line then c:read "a" end
+        return line
+      end
+      assert.equal("false", resumed())
+      assert(own:reload())
+      assert.equal("true", resumed())
+      helper.write_file(path, helper.read_file(certs.path "self.pem"))
+      assert(own:reload())
+      assert.is_nil(resumed())
+      assert(helper.wait_until(function() return #logged == 1 end))
+      assert.matches("issuer certificate", logged[1])
+    end
+  end)
+
   it("writes its keys where SSLKEYLOGFILE says", function()
     local server = serve()
     local path = helper.tmpdir() .. "/keys"

@@ -272,14 +272,28 @@ bool np_tls_switch(np_tls *x, np_tls_context *ctx) {
 
 /* ---- making ---- */
 
+static bool add_trusted(EVP_MD_CTX *md, SSL_CTX *ctx) {
+  const STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ctx));
+  bool ok = true;
+  for (int i = 0; ok && i < sk_X509_OBJECT_num(all); i++) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    const X509 *x = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(all, i));
+    if (x) ok = X509_digest(x, EVP_sha256(), digest, &len) && EVP_DigestUpdate(md, digest, len);
+  }
+  return ok;
+}
+
 /* Resuming a session skips the client's certificate: a ticket is good only where the same is asked
- * of clients, across reloads and names. */
+ * of clients, across reloads and names. What is in a file of `ca` may be another authority now; a
+ * directory is read when a client comes, so only its name counts. */
 static bool name_sessions(np_tls_context *x, const np_tls_config *c) {
   const char *ca = c->ca ? c->ca : "";
   char verify = (char)('0' + c->verify);
   EVP_MD_CTX *md = EVP_MD_CTX_new();
   bool ok = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) && EVP_DigestUpdate(md, &verify, 1) &&
-            EVP_DigestUpdate(md, ca, strlen(ca)) && EVP_DigestFinal_ex(md, x->sid, NULL);
+            EVP_DigestUpdate(md, ca, strlen(ca)) && add_trusted(md, x->ctx) &&
+            EVP_DigestFinal_ex(md, x->sid, NULL);
   EVP_MD_CTX_free(md);
   return ok && SSL_CTX_set_session_id_context(x->ctx, x->sid, sizeof x->sid);
 }
@@ -335,10 +349,10 @@ static int build(np_tls_context *x, const np_tls_config *c, char *why) {
   x->bio = np_tls_bio_method();
   if (!x->ctx || !x->bio) return -ENOMEM;
   set_up(x, c);
-  if (c->server && !name_sessions(x, c)) return -ENOMEM;
   if (c->tickets && !np_tls_ticket_keys(x, c)) return -ENOMEM;
   int r = c->cert ? use_cert(x->ctx, c, why) : 0;
   if (r == 0) r = use_trust(x->ctx, c, why);
+  if (r == 0 && c->server && !name_sessions(x, c)) r = -ENOMEM;
   if (r == 0) r = set_alpn(x, c);
   if (r == 0 && c->ciphers && !SSL_CTX_set_cipher_list(x->ctx, c->ciphers)) {
     snprintf(why, NP_TLS_REASON_MAX, "ciphers: none of them is known");
