@@ -363,6 +363,21 @@ describe("compressed messages", function()
     for _, ws in ipairs(list) do ws:close() end
   end)
 
+  it("are inflated for a task that receives while another one closes", function()
+    local received
+    local c = raw(serve(function(ws)
+      local closer = neap.spawn(function() ws:close(4000) end)
+      received = ws:receive()
+      ws:receive()
+      closer:join()
+    end, { deflate = true }))
+    assert.equal("88 4000", frames.show(frames.read(c)))
+    c:write(frame(0xc1, hello), frame(0x88, frames.close(4000)))
+    assert.same({}, frames.answers(c, true))
+    helper.wait_until(function() return received end)
+    assert.equal("Hello", received)
+  end)
+
   it("go to a hub once", function()
     local hub = net.hub()
     local port = serve(function(ws)

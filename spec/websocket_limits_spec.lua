@@ -128,6 +128,46 @@ describe("the limit of a WebSocket", function()
   end)
 end)
 
+describe("a WebSocket that is not closed in peace", function()
+  it("ends for a task that was busy while another one closed it", function()
+    local busy, closing = neap.event(), neap.event()
+    local conn, result = connect(function(ws)
+      local closer = neap.spawn(function()
+        busy:wait()
+        neap.spawn(function() closing:set() end) -- runs when the closer waits
+        return ws:close(4000)
+      end)
+      local seen = {}
+      for message in ws:messages() do
+        seen[#seen + 1] = message
+        busy:set()
+        closing:wait()
+      end
+      return table.concat(seen), select(2, closer:join()), ws.close_code
+    end)
+    conn:write(frame(0x81, "a"))
+    assert.equal("88 4000", frames.show(frames.read(conn)))
+    conn:write(frame(0x81, "nobody's"), frame(0x88, frames.close(4000)))
+    ended(result)
+    assert.same({ true, "a", true, 4000 }, { table.unpack(result, 1, 4) })
+  end)
+
+  it("closes the connection when its close is cancelled", function()
+    local closed
+    local conn, result = connect(function(ws)
+      local closer = neap.spawn(function() ws:close() end)
+      helper.wait_until(function() return ws.closing end)
+      neap.yield()
+      closer:cancel()
+      closer:join()
+      closed = ws.conn.closed
+    end, { close_timeout = LIMIT_S })
+    assert.equal(byed, frames.show(frames.read(conn)))
+    ended(result)
+    assert.is_true(closed)
+  end)
+end)
+
 describe("a WebSocket whose tasks are cancelled", function()
   it("loses nothing of a message that is half here", function()
     local half, missing = neap.event(), false

@@ -15,7 +15,8 @@ local tasks = require "neap.task.core"
 
 local type, send, utf8_state = type, core.send, core.utf8
 local now, valid_code = tasks.now, frame.valid_code
-local send_frame, send_close, finish = frame.send, frame.send_close, frame.finish
+local send_frame, send_close, finish, wait_end =
+  frame.send, frame.send_close, frame.finish, frame.wait_end
 local next_piece, missed, collect = receiving.next_piece, receiving.missed, receiving.collect
 local read = require "neap.stream.core".methods.read
 
@@ -45,6 +46,7 @@ function connection.new(conn, server, limits, protocol, compression)
   return setmetatable({
     conn = conn, server = server, limits = limits, protocol = protocol, wait = {}, seen = 0,
     masked = not server, closing = false, sending = false, pinged = false, inflating = false,
+    draining = false,
     codec = codec.websocket(server, limits.max_frame, compression),
     compression = compression or false,
     inflater = compression and deflate.decompressor(compression),
@@ -75,7 +77,7 @@ end
 -- receive without a deadline: the short way of a message in one frame, for which conn.timeout is
 -- limits.ping.
 local function receive(self)
-  if self.pinged or self.inflating then return receive_rest(self) end
+  if self.pinged or self.inflating or self.draining then return receive_rest(self) end
   local message, kind, bits = read(self.conn, self.codec)
   if message and not bits and #message <= self.limits.max_message then return message, kind end
   return receive_rest(self, nil, message, kind, bits)
@@ -235,22 +237,24 @@ function ws:ping(payload)
   return send_frame(self, PING, payload)
 end
 
--- Another task receives: it will see the peer's close frame.
-local function wait_for_reader(self, limit)
-  self.ended = self.ended or event()
-  return self.ended:wait { timeout = math.max(limit - now(), 0) }
-end
-
--- What comes before the peer's close frame is dropped.
+-- What comes before the peer's close frame is dropped; other tasks that receive wait for the end.
+-- Where one of them is waiting for a frame already, that one will see the close.
 local function drain(self, limit)
+  if self.draining then return wait_end(self, limit) end
+  self.draining = tasks.current()
   while not self.conn.closed do
     local fine, piece, _, code = pcall(next_piece, self, limit)
     if not fine and piece == group.cancelled then error(piece, 0) end
-    if not fine then return wait_for_reader(self, limit) end
+    if not fine then
+      self.draining = false
+      return wait_end(self, limit)
+    end
     if not piece then return code ~= "ETIMEDOUT" end
   end
   return true
 end
+
+local ending = { __close = function(over) finish(over.ws) end }
 
 --- Closes: sends the code, waits until the peer has agreed or close_timeout is over, closes the
 -- connection. `local ws <close> = …` does it with 1000, after an error 1011, when cancelled 1001.
@@ -270,10 +274,10 @@ function ws:close(code, reason)
   end
   if self.conn.closed then return true end
   local seconds = self.limits.close_timeout
+  local _ <close> = setmetatable({ ws = self }, ending) -- also of a task that is cancelled again
   local agreed = scope.timeout(seconds, function() -- also for a write to a peer that is stuck
     return send_close(self, code or 1000, reason) and drain(self, now() + seconds)
   end)
-  finish(self)
   if agreed then return true end
   return nil, "close: the peer did not answer: timed out", "ETIMEDOUT"
 end

@@ -1,8 +1,10 @@
 -- What both directions of a WebSocket connection need: sending a frame, and ending.
 
 local core = require "neap.websocket.core"
+local event = require "neap.event.core".event
+local tasks = require "neap.task.core"
 
-local send = core.send
+local send, now = core.send, tasks.now
 local CLOSE = 0x88
 
 local frame = {}
@@ -35,7 +37,14 @@ function frame.finish(self)
     self.inflater:close()
     self.deflater:close()
   end
+  self.draining = false
   if self.ended then self.ended:set() end
+end
+
+-- Waits until another task has ended the connection: true; nil, message, code.
+function frame.wait_end(self, limit)
+  self.ended = self.ended or event()
+  return self.ended:wait { timeout = limit and math.max(limit - now(), 0) }
 end
 
 return frame

@@ -10,9 +10,10 @@ local pieces = require "neap.http.pieces"
 local scope = require "neap.scope.core"
 local tasks = require "neap.task.core"
 
-local utf8_state, now, expired = core.utf8, tasks.now, scope.expired
+local utf8_state, now, current, expired = core.utf8, tasks.now, tasks.current, scope.expired
 local read = require "neap.stream.core".methods.read
-local send_frame, send_close, finish = frame.send, frame.send_close, frame.finish
+local send_frame, send_close, finish, wait_end =
+  frame.send, frame.send_close, frame.finish, frame.wait_end
 
 local FIN, RSV1, CLOSE, PING, PONG = 0x80, 0x40, 0x88, 0x89, 0x8a
 local PIECE = 65536 -- of what is inflated at once
@@ -70,6 +71,10 @@ end
 local function next_frame(self, limit)
   local wait, limits = self.wait, self.limits
   while true do
+    if self.draining and self.draining ~= current() then
+      local over, message, code = wait_end(self, limit)
+      if not over then return lost(self, message, code) end
+    end
     local step = self.pinged and limits.pong_timeout or limits.ping
     local left = limit and limit - now()
     local capped = left and left < step
@@ -144,7 +149,8 @@ function receiving.next_piece(self, limit, payload, kind, bits)
       if not payload then return nil, kind, bits end
     end
     local last = not bits or bits >= FIN
-    if kind and (not bits or bits & RSV1 == 0 or self.closing) then return payload, kind, last end
+    local plain = not bits or bits & RSV1 == 0 or self.draining == current() -- who drops it all
+    if kind and plain then return payload, kind, last end
     if kind then
       self.inflater:feed(payload, last)
       self.inflating = { kind = kind, last = last, pieces = 0 }
