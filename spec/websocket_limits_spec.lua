@@ -168,6 +168,73 @@ describe("a WebSocket that is not closed in peace", function()
   end)
 end)
 
+describe("the deadline of a task that receives from a WebSocket", function()
+  -- The client sends `first`, and then `flood` until f is through: whether it was before all time.
+  local function flooded(f, opts, first, flood)
+    local conn, result = connect(f, opts)
+    conn:write(first)
+    local by = neap.now() + LIMIT_S
+    repeat until result.ended or not conn:write(flood) or neap.now() > by
+    assert.is_true(neap.now() < by, "it went on as long as anything came")
+    ended(result)
+    return result
+  end
+
+  it("is met while frames come that end no message", function()
+    for first, flood in pairs { [frame(0x01, "a")] = frame(0x00, ""):rep(2000),
+      [frame(0x8a, "b")] = frame(0x8a, ""):rep(2000) } do
+      local result = flooded(function(ws)
+        local own = select(3, ws:receive { timeout = 0.02 })
+        return own, select(3, neap.timeout(0.02, ws.receive, ws)), ws.conn:abort()
+      end, {}, first, flood)
+      assert.same({ true, "ETIMEDOUT", "ETIMEDOUT" }, { table.unpack(result, 1, 3) })
+    end
+  end)
+
+  it("that closes is met while messages come", function()
+    local flood = frame(0x82, "0123456789"):rep(60)
+    local result = flooded(function(ws)
+      ws:receive()
+      return select(3, ws:close())
+    end, { close_timeout = 0.2 }, flood, flood)
+    assert.same({ true, "ETIMEDOUT" }, { table.unpack(result, 1, 2) })
+  end)
+
+  local ways = {
+    ["its own"] = function(ws) return ws:receive { timeout = 0.01 } end,
+    ["one around it"] = function(ws) return neap.timeout(0.01, ws.receive, ws) end,
+  }
+  for name, receive in pairs(ways) do
+    it("keeps no dead peer alive, however short: " .. name, function()
+      local opts = { ping = 0.04, pong_timeout = 0.04 * helper.slow }
+      local conn, result = connect(function(ws)
+        for _ = 1, 300 * helper.slow do
+          local _, message, code = receive(ws)
+          if ws.conn.closed then return message, code, ws.close_code end
+        end
+        return "never noticed"
+      end, opts)
+      assert.same({ "", 0x89, false }, { frames.read(conn) })
+      ended(result)
+      assert.same({ true, "the peer does not answer: timed out", "ETIMEDOUT", 1006 },
+        { table.unpack(result, 1, 4) })
+      -- one that answers stays
+      local live
+      live, result = connect(function(ws)
+        repeat local _, _, code = receive(ws) until code ~= "ETIMEDOUT" or ws.conn.closed
+        return ws.close_code
+      end, { ping = 0.04, pong_timeout = LIMIT_S })
+      for _ = 1, 3 do
+        assert.same({ "", 0x89, false }, { frames.read(live) })
+        live:write(frame(0x8a, ""))
+      end
+      live:write(bye)
+      ended(result)
+      assert.equal(1000, result[2])
+    end)
+  end
+end)
+
 describe("a WebSocket whose tasks are cancelled", function()
   it("loses nothing of a message that is half here", function()
     local half, missing = neap.event(), false

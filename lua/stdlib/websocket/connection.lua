@@ -18,6 +18,7 @@ local now, valid_code = tasks.now, frame.valid_code
 local send_frame, send_close, finish, wait_end =
   frame.send, frame.send_close, frame.finish, frame.wait_end
 local next_piece, missed, collect = receiving.next_piece, receiving.missed, receiving.collect
+local late, too_late = receiving.late, receiving.too_late
 local read = require "neap.stream.core".methods.read
 
 local connection = {}
@@ -46,7 +47,7 @@ function connection.new(conn, server, limits, protocol, compression)
   return setmetatable({
     conn = conn, server = server, limits = limits, protocol = protocol, wait = {}, seen = 0,
     masked = not server, closing = false, sending = false, pinged = false, inflating = false,
-    draining = false,
+    quiet = false, draining = false,
     codec = codec.websocket(server, limits.max_frame, compression),
     compression = compression or false,
     inflater = compression and deflate.decompressor(compression),
@@ -69,6 +70,7 @@ local function receive_rest(self, limit, piece, kind, bits)
       piece, self.pieces = table.concat(self.pieces), nil
       return piece, kind
     end
+    if late(limit) then return too_late(self) end
     piece, kind, last = next_piece(self, limit)
   end
   return nil, kind, last
@@ -77,7 +79,7 @@ end
 -- receive without a deadline: the short way of a message in one frame, for which conn.timeout is
 -- limits.ping.
 local function receive(self)
-  if self.pinged or self.inflating or self.draining then return receive_rest(self) end
+  if self.pinged or self.inflating or self.quiet or self.draining then return receive_rest(self) end
   local message, kind, bits = read(self.conn, self.codec)
   if message and not bits and #message <= self.limits.max_message then return message, kind end
   return receive_rest(self, nil, message, kind, bits)
@@ -250,6 +252,7 @@ local function drain(self, limit)
       return wait_end(self, limit)
     end
     if not piece then return code ~= "ETIMEDOUT" end
+    if late(limit) then return false end
   end
   return true
 end

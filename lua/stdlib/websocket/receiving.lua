@@ -56,10 +56,16 @@ local function silent(self)
   return send_frame(self, PING, "") ~= nil
 end
 
--- A read that gave no frame, at the end of `step` seconds perhaps: true if there is more to wait
--- for, or as lost. capped: they were the caller's own.
-local function missed(self, message, code, capped)
-  if code ~= "ETIMEDOUT" or capped or expired() then return lost(self, message, code) end
+-- A read that gave no frame, after `waited` seconds: true if there is more to wait for, or as lost.
+-- capped: the caller's own deadline ended it, and not the patience with the peer, for which these
+-- seconds count all the same: who looks up every second must find a dead peer too.
+local function missed(self, message, code, capped, waited)
+  if code ~= "ETIMEDOUT" then return lost(self, message, code) end
+  if capped or expired() then
+    self.quiet = (self.quiet or 0) + (waited or 0)
+    return lost(self, message, code)
+  end
+  self.quiet = false
   if silent(self) then return true end
   self.close_code = 1006
   self.conn:abort()
@@ -75,18 +81,27 @@ local function next_frame(self, limit)
       local over, message, code = wait_end(self, limit)
       if not over then return lost(self, message, code) end
     end
-    local step = self.pinged and limits.pong_timeout or limits.ping
-    local left = limit and limit - now()
+    local start = now()
+    local step = (self.pinged and limits.pong_timeout or limits.ping) - (self.quiet or 0)
+    local left = limit and limit - start
     local capped = left and left < step
-    wait.timeout = capped and math.max(left, 0) or step
+    wait.timeout = math.max(capped and left or step, 0)
     local payload, kind, bits = read(self.conn, self.codec, wait)
     if payload then
-      self.pinged = false
+      self.pinged, self.quiet = false, false
       return payload, kind, bits
     end
-    local more, message, code = missed(self, kind, bits, capped)
+    local more, message, code = missed(self, kind, bits, capped, now() - start)
     if not more then return nil, message, code end
   end
+end
+
+-- Whether a deadline has passed. Frames that are there at once end no wait that would tell it.
+local function late(limit) return limit and now() > limit or expired() end
+
+local function too_late(self)
+  return lost(self, ("receive from %s: timed out"):format(self.conn.peer or "the peer"),
+    "ETIMEDOUT")
 end
 
 -- The peer's close frame: answered, and the end.
@@ -157,12 +172,13 @@ function receiving.next_piece(self, limit, payload, kind, bits)
     else
       local more, message, code = control(self, payload, bits)
       if not more then return nil, message, code end
+      if late(limit) then return too_late(self) end
     end
     payload = nil
   end
 end
 
-receiving.missed = missed
+receiving.missed, receiving.late, receiving.too_late = missed, late, too_late
 
 -- Keeps a piece; nothing, or why not.
 function receiving.collect(self, piece)
