@@ -166,6 +166,14 @@ describe("a WebSocket that is not closed in peace", function()
     ended(result)
     assert.is_true(closed)
   end)
+
+  it("says 1006 of a reset", function()
+    local conn, result = connect(function(ws) return select(3, ws:receive()), ws.close_code end, {},
+      "127.0.0.1:0")
+    conn:abort()
+    ended(result)
+    assert.same({ true, "ECONNRESET", 1006 }, { table.unpack(result, 1, 3) })
+  end)
 end)
 
 describe("the deadline of a task that receives from a WebSocket", function()
@@ -233,6 +241,30 @@ describe("the deadline of a task that receives from a WebSocket", function()
       assert.equal(1000, result[2])
     end)
   end
+
+  it("leaves the message to whoever receives next, in pieces too", function()
+    local long, missing = ("x"):rep(helper.hard and 700 or 70000), false
+    local conn, result = connect(function(ws)
+      local first = neap.spawn(function() ws:receive() end)
+      helper.wait_until(function() return ws.pieces and ws.size == #long end, 10)
+      first:cancel()
+      first:join()
+      missing = true
+      local got = {}
+      repeat
+        local piece, kind, last = ws:receive_piece()
+        assert(#piece <= 65536 and kind == "binary")
+        got[#got + 1] = piece
+      until last
+      return table.concat(got) == long .. "end", (ws:receive())
+    end)
+    conn:write(frame(0x02, long))
+    helper.wait_until(function() return missing end, 10)
+    conn:write(frame(0x80, "end"), frame(0x01, "a "), frame(0x80, "new one"), bye)
+    frames.answers(conn, true)
+    ended(result)
+    assert.same({ true, true, "a new one" }, { table.unpack(result, 1, 3) })
+  end)
 end)
 
 describe("a WebSocket whose tasks are cancelled", function()

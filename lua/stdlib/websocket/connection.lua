@@ -70,6 +70,7 @@ local function receive_rest(self, limit, piece, kind, bits)
       piece, self.pieces = table.concat(self.pieces), nil
       return piece, kind
     end
+    self.kind = kind
     if late(limit) then return too_late(self) end
     piece, kind, last = next_piece(self, limit)
   end
@@ -98,12 +99,22 @@ function ws:receive(opts)
   return receive_rest(self, now() + opts.timeout)
 end
 
+-- What receive had of a message when its deadline came: a piece of it; nil: nothing.
+local function kept_piece(self)
+  local text = self.pieces and table.concat(self.pieces) or ""
+  self.pieces = nil
+  if #text > PIECE then collect(self, text:sub(PIECE + 1)) end
+  return text ~= "" and text:sub(1, PIECE) or nil
+end
+
 --- The next piece of a message as its frames come, for messages of any size; at most 64 KiB.
 ---@param opts? neap.timeout
 ---@return string|nil piece nil as receive
 ---@return string? kind "text" or "binary"
 ---@return boolean|string|nil last whether the message ends with it
 function ws:receive_piece(opts)
+  local kept = kept_piece(self)
+  if kept then return kept, self.kind, false end
   return next_piece(self, opts and opts.timeout and now() + opts.timeout)
 end
 

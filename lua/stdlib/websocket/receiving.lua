@@ -40,7 +40,9 @@ local function lost(self, message, code)
     finish(self)
     return nil, "the connection ended without a close frame", "EPIPE"
   end
-  if code ~= "ETIMEDOUT" then finish(self) end
+  if code == "ETIMEDOUT" then return nil, message, code end
+  if code ~= "ECANCELED" then self.close_code = 1006 end
+  finish(self)
   return nil, message, code
 end
 
