@@ -122,6 +122,33 @@ describe("a WebSocket server", function()
     assert.equal("101", c:read():match "^HTTP/1.1 (%d+)")
   end)
 
+  it("answers nothing behind an answer", function()
+    local why = {}
+    local server = http.serve("127.0.0.1:0", { log = function() end }, function(req, res)
+      if req.query.again then
+        local ws <close> = websocket.accept(req, res) -- luacheck: ignore ws
+        why[1] = select(2, pcall(function() local _ = websocket.accept(req, res) end))
+      else
+        res:send(401, "no")
+        why[2] = select(2, pcall(function() local _ = websocket.accept(req, res) end))
+      end
+    end)
+    helper.after(function() server:stop(0) end)
+    for path, status in pairs { ["/"] = "401", ["/?again"] = "101" } do
+      local c <close> = assert(net.connect(server.address))
+      c:write((frames.REQUEST:gsub("/", path, 1)), "\r\n")
+      c:write(bye)
+      c:shutdown()
+      local all = c:read "a"
+      assert.equal(status, all:match "^HTTP/1.1 (%d+)")
+      assert.is_nil(all:find("HTTP/", 2, true))
+    end
+    for i = 1, 2 do
+      assert.matches("^spec/websocket_spec.lua:%d+: bad argument #2 to 'accept' %(a response was",
+        why[i])
+    end
+  end)
+
   it("chooses a subprotocol", function()
     local port = serve(echo, { protocols = { "b", "a" } })
     local _, head = raw(port, "Sec-WebSocket-Protocol: a, b\r\n")

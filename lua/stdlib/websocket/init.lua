@@ -138,6 +138,7 @@ websocket.accept = face(function(req, res, opts)
     error(("bad argument #3 to 'accept' (option 'origins': a list, a function, \"same\" or " ..
       "\"any\" expected, got %s)"):format(tostring(opts.origins)), 2)
   end
+  if res.sent then error "bad argument #2 to 'accept' (a response was sent already)" end
   local status, why = refusal(req, opts.origins)
   if status then
     local headers = { ["Content-Type"] = "text/plain" }
