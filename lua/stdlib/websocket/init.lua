@@ -242,7 +242,7 @@ plainly.receive_bits = 15
 
 --- A message as the bytes that a server sends, for net.hub: `hub:add(ws.conn)`, then
 -- `hub:send(websocket.frame "news")` queues it once for all. Not while a member is being sent a
--- message in pieces.
+-- message in pieces, an iterator's or a compressed one of more than 64 KiB.
 ---@param message string
 ---@param kind? string "text" (the default) or "binary"
 ---@param compressed? boolean for a hub whose members all have ws.compression, without takeover and
