@@ -96,6 +96,20 @@ describe("tls.context", function()
       assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'listen' %(option 'names'",
         message)
     end
+    local own, other = tls.context(certs.server { server = true }), tls.context()
+    local given = {
+      listen = function(opts) return net.listen("tls://127.0.0.1:0", opts) end,
+      serve = function(opts) return net.serve("tls://127.0.0.1:0", opts, function() end) end,
+      connect = function(opts) return net.connect("tls://127.0.0.1:1", opts) end,
+    }
+    for name, call in pairs(given) do -- what a context decides already
+      for key, value in pairs { ca = certs.path "ca.pem", verify = true, names = {} } do
+        local context = name == "connect" and other or own
+        _, message = pcall(function() local _ = call { context = context, [key] = value } end)
+        assert.matches(("tls_context_spec.lua:%%d+: bad argument #2 to '%s' %%(option '%s'")
+          :format(name, key), message)
+      end
+    end
     _, message = pcall(function() local _ = net.serve("tls://127.0.0.1:0", function() end) end)
     assert.matches("tls_context_spec.lua:%d+: bad argument #2 to 'serve' %(option 'cert'", message)
     _, message = pcall(function() local _ = net.connect("tls://localhost:1", { alpn = 1 }) end)

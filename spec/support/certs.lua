@@ -64,9 +64,10 @@ end
 
 function certs.path(name) return directory() .. "/" .. name end
 
---- Options of a server with the usual certificate, plus `more`.
+--- Options of a server with the usual certificate, or the context that is in `more`, plus `more`.
 function certs.server(more)
   local opts = { cert = certs.path "server.pem", key = certs.path "server.key" }
+  if more and more.context then opts = {} end
   for key, value in pairs(more or {}) do opts[key] = value end
   return opts
 end

@@ -144,6 +144,11 @@ local function context_of(opts, server, name)
     local kind = server and "a server's" or "a client's"
     bad(2, name, ("option 'context': %s context expected"):format(kind))
   end
+  for key in pairs(opts) do -- ignored, `verify` or `names` would let in whom nobody expects
+    if context_options[key] or key == "names" then
+      bad(2, name, ("option '%s': the context's, which is given"):format(key))
+    end
+  end
   return given
 end
 
