@@ -14,6 +14,7 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 local tls = require "neap.tls"
 local process = require "neap.process"
 local websocket = require "neap.websocket"
@@ -759,16 +760,7 @@ causes["neap.tls.context"] = {
 
 -- ---- HTTP ----
 
-local function http_server(handler, opts)
-  opts = opts or {}
-  opts.log = function() end
-  local server = http.serve("127.0.0.1:0", opts, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"))
-end
+local function http_server(...) return (select(2, servers.http(...))) end
 
 -- The reply's body, of a server that says these bytes to every request.
 local function http_answer(bytes, timeout)
@@ -807,6 +799,14 @@ causes["response:file"] = {
       res:send(404)
     end))
     reply:close()
+    return table.unpack(results, 1, results.n)
+  end,
+}
+causes["response:events"] = {
+  EPIPE = function()
+    local results
+    local url = http_server(function(_, res) results = table.pack(res:events() "an event") end)
+    http.request(url, { method = "HEAD" }):close()
     return table.unpack(results, 1, results.n)
   end,
 }

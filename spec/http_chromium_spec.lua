@@ -5,15 +5,12 @@ local chromium = require "spec.support.chromium"
 local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
+local servers = require "spec.support.servers"
 local websocket = require "neap.websocket"
 
-local function serve(handler, opts, address)
-  opts = opts or {}
-  local log = {}
-  opts.log = function(line) log[#log + 1] = line end
-  local server = http.serve(address or "127.0.0.1:0", opts, handler)
-  helper.after(function() server:stop(0) end)
-  return (server.address:gsub("^tcp", "http"):gsub("^tls", "https")), log
+local function serve(...)
+  local _, url, log = servers.http(...)
+  return url, log
 end
 
 local function html(_, res)

@@ -5,31 +5,16 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 local urls = require "neap.http.url"
 
-local function serve(handler, opts, address)
-  opts = opts or {}
-  opts.log = opts.log or function() end
-  local server = http.serve(address or "127.0.0.1:0", opts, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"):gsub("^tls", "https")), server
+local function serve(...)
+  local server, url = servers.http(...)
+  return url, server
 end
 
 -- A server that answers each connection with these bytes.
-local function canned(bytes)
-  local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
-    conn:read_until "\r\n\r\n"
-    conn:write(bytes)
-  end)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http")) .. "/"
-end
+local function canned(bytes) return servers.canned(bytes) .. "/" end
 
 describe("the URL of a request", function()
   it("is taken apart", function()
@@ -156,16 +141,16 @@ describe("an HTTP client", function()
       if r.status == 204 then answers = answers + 1 end
     end
     assert.equal(2, answers)
-    local servers = {}
+    local all = {}
     for i = 1, 70 do
       local server
       url, server = serve(function(_, res) res:send(200) end)
-      servers[i] = server
+      all[i] = server
       assert(http.get(url)):body()
     end
     local function open()
       local n = 0
-      for _, server in ipairs(servers) do n = n + server.connections end
+      for _, server in ipairs(all) do n = n + server.connections end
       return n
     end
     assert(helper.wait_until(function() return open() <= 64 end))

@@ -6,6 +6,7 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 local zlib = require "neap.zlib"
 
 local text <const> = ("Some text that is worth compressing.\n"):rep(300)
@@ -13,14 +14,9 @@ local plain <const> = { ["Content-Type"] = "text/plain" }
 
 local function serve(handler, opts)
   opts = opts or {}
-  opts.log = opts.log or function() end
   if opts.compress == nil then opts.compress = true end
-  local server = http.serve("127.0.0.1:0", opts, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http")), server
+  local server, url = servers.http(handler, opts)
+  return url, server
 end
 
 -- The reply as it was sent; for what Accept-Encoding asks, "gzip" if nothing is said.

@@ -5,6 +5,7 @@ local date = require "neap.http.date"
 local helper = require "spec.support.helper"
 local http = require "neap.http"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 
 describe("a cookie's date", function()
   it("is found in whatever order", function()
@@ -249,14 +250,7 @@ describe("a cookie jar", function()
 end)
 
 describe("requests with cookies", function()
-  local function serve(handler)
-    local server = http.serve("127.0.0.1:0", { log = function() end }, handler)
-    helper.after(function()
-      http.forget()
-      server:stop(0)
-    end)
-    return (server.address:gsub("^tcp", "http"))
-  end
+  local function serve(handler) return (select(2, servers.http(handler))) end
 
   local function body(url, opts)
     local r <close> = assert(http.request(url, opts))

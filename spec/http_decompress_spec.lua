@@ -4,6 +4,7 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 local zlib = require "neap.zlib"
 
 local text <const> = ("Some text of a reply, compressed on its way.\n"):rep(3000)
@@ -12,14 +13,7 @@ local function gzip(s) return zlib.compress(s, { format = "gzip" }) end
 
 -- A server that says for each connection what f(head) returns.
 local function canned(f)
-  local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
-    conn:write(f(conn:read_until "\r\n\r\n"))
-  end)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http")) .. "/"
+  return servers.raw(function(conn, head) conn:write(f(head)) end) .. "/"
 end
 
 local function response(coding, body, more)

@@ -6,18 +6,13 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 local websocket = require "neap.websocket"
 
 local LIMIT_S = 20 * helper.slow
 local HEAD = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-local function url_of(server)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"))
-end
+local url_of = servers.url
 
 -- Answers at once, and then each piece with itself in capitals.
 local function upper()

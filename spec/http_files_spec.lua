@@ -6,16 +6,14 @@ local fs = require "neap.fs"
 local helper = require "spec.support.helper"
 local http = require "neap.http"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 
 local LIMIT_S = 10 * helper.slow
 local OLD <const> = 784111777 -- Sun, 06 Nov 1994 08:49:37 GMT
 local OLD_TEXT <const> = "Sun, 06 Nov 1994 08:49:37 GMT"
 
-local function serve(handler, opts, address)
-  opts = opts or {}
-  opts.log = function() end
-  local server = http.serve(address or "127.0.0.1:0", opts, handler)
-  helper.after(function() server:stop(0) end)
+local function serve(...)
+  local server = servers.http(...)
   return server, server.address:match ":(%d+)$"
 end
 

@@ -2,19 +2,15 @@
 
 local codec = require "neap.codec.core"
 local helper = require "spec.support.helper"
-local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 
 local slow = helper.hard and 8 or helper.slow -- there is much waiting here
 local LIMIT_S = 20 * slow
 
-local function serve(handler, opts)
-  local logged = {}
-  opts = opts or {}
-  opts.log = function(line) logged[#logged + 1] = line end
-  local server = http.serve("127.0.0.1:0", opts, handler)
-  helper.after(function() server:stop(0) end)
+local function serve(...)
+  local server, _, logged = servers.http(...)
   return server, logged
 end
 

@@ -4,20 +4,11 @@
 local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
+local servers = require "spec.support.servers"
 
 local REQUESTS <const> = helper.hard and 40 or helper.sanitized and 200 or 1000
 
-local function serve(handler, opts, address)
-  local logged = {}
-  opts = opts or {}
-  opts.log = function(line) logged[#logged + 1] = line end
-  local server = http.serve(address or "127.0.0.1:0", opts, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return server, (server.address:gsub("^tcp", "http")), logged
-end
+local serve = servers.http
 
 -- Text, pieces, bytes of what was sent.
 local function various(req, res)

@@ -4,17 +4,12 @@ local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
 local http = require "neap.http"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 local websocket = require "neap.websocket"
 
-local function serve(handler, opts, address)
-  opts = opts or {}
-  opts.log = function() end
-  local server = http.serve(address or "127.0.0.1:0", opts, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"):gsub("^tls", "https")), server
+local function serve(...)
+  local server, url = servers.http(...)
+  return url, server
 end
 
 -- A forward proxy: what it was asked for, as lines, and its URL.
@@ -37,17 +32,7 @@ local function proxy(opts, address)
 end
 
 -- A proxy that answers each connection with these bytes.
-local function canned(bytes)
-  local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
-    conn:read_until "\r\n\r\n"
-    conn:write(bytes)
-  end)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"))
-end
+local canned = servers.canned
 
 describe("an HTTP client's proxy", function()
   it("is asked for http:// in absolute form, and told who asks; the server is not", function()

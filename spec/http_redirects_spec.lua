@@ -2,22 +2,14 @@
 -- who the client is. Real TLS servers, which ask for one.
 
 local certs = require "spec.support.certs"
-local helper = require "spec.support.helper"
 local http = require "neap.http"
+local servers = require "spec.support.servers"
 local tls = require "neap.tls"
 
 local A_CLIENT <const> = "CN=a client,O=Neap"
 local asks = { ca = certs.path "ca.pem", verify = "request" }
 
-local function serve(handler, opts, address)
-  opts.log = function() end
-  local server = http.serve(address, opts, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"):gsub("^tls", "https"))
-end
+local function serve(...) return (select(2, servers.http(...))) end
 
 -- Who asked, with which fields.
 local function tell(req, res)

@@ -5,6 +5,7 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 local zlib = require "neap.zlib"
 
 local text <const> = ("What came before the deadline stays.\n"):rep(3)
@@ -45,30 +46,17 @@ local function patiently(read, ready)
   end
 end
 
-local function serve(handler)
-  local server = http.serve("127.0.0.1:0", { log = function() end }, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return server
-end
+local function serve(handler) return (servers.http(handler)) end
 
 -- Answers each connection with these fields and this body; step: is called after each byte of it.
 local function canned(bytes, step)
   local head, body = bytes:match "^(.-\r\n\r\n)(.*)$"
-  local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
-    conn:read_until "\r\n\r\n"
+  return servers.raw(function(conn)
     conn:write("HTTP/1.1 200 OK\r\n", head)
     if step then trickle(conn, body, step) else conn:write(body) end
     conn:shutdown()
     conn:read "a"
   end)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"))
 end
 
 local function pieces_of(chunks)

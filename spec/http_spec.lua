@@ -7,15 +7,12 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 
 local LIMIT_S = 10 * helper.slow
 
-local function serve(handler, opts, address)
-  local logged = {}
-  opts = opts or {}
-  opts.log = function(line) logged[#logged + 1] = line end
-  local server = http.serve(address or "127.0.0.1:0", opts, handler)
-  helper.after(function() server:stop(0) end)
+local function serve(...)
+  local server, _, logged = servers.http(...)
   return server, server.address:match ":(%d+)$", logged
 end
 

@@ -2,21 +2,17 @@
 
 local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
-local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 
 local LIMIT_S = 10 * helper.slow
 local GRACE_S = 30 * helper.slow -- longer than any test may take
 
 local get <const> = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
-local function serve(handler, opts, address)
-  local log = {}
-  opts = opts or {}
-  opts.log = function(line) log[#log + 1] = line end
-  local server = http.serve(address or "127.0.0.1:0", opts, handler)
-  helper.after(function() server:stop(0) end)
+local function serve(...)
+  local server, _, log = servers.http(...)
   return server, log
 end
 

@@ -6,16 +6,11 @@ local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
+local servers = require "spec.support.servers"
 
 local LIMIT_S = 20 * helper.slow
 
-local function url_of(server)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"):gsub("^tls", "https"):gsub("^unix:.*", "http://x"))
-end
+local url_of = servers.url
 
 -- Each connection is the handler's.
 local function raw(handler, address, opts)

@@ -3,21 +3,10 @@
 local helper = require "spec.support.helper"
 local http = require "neap.http"
 local neap = require "neap"
-local net = require "neap.net"
+local servers = require "spec.support.servers"
 local zlib = require "neap.zlib"
 
--- Each connection is the handler's, behind the head of its request.
-local function raw(handler)
-  local server = net.serve("127.0.0.1:0", { log = function() end }, function(conn)
-    conn:read_until "\r\n\r\n"
-    handler(conn)
-  end)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return (server.address:gsub("^tcp", "http"))
-end
+local raw = servers.raw
 
 describe("an HTTP client", function()
   local step <const> = 0.1 * helper.slow

@@ -10,6 +10,7 @@ local http = require "neap.http"
 local neap = require "neap"
 local net = require "neap.net"
 local process = require "neap.process"
+local servers = require "spec.support.servers"
 
 local soon <const> = 0.02
 local limits = {}
@@ -625,16 +626,7 @@ end
 
 -- ---- HTTP ----
 
-local function http_server(handler, opts)
-  opts = opts or {}
-  opts.log = function() end
-  local server = http.serve("127.0.0.1:0", opts, handler)
-  helper.after(function()
-    http.forget()
-    server:stop(0)
-  end)
-  return server, (server.address:gsub("^tcp", "http"))
-end
+local http_server = servers.http
 
 -- The status of the answer to these bytes, and its body.
 local function http_status(server, ...)
@@ -764,15 +756,15 @@ limits["connections that HTTP's client keeps"] = function()
   end
   -- In all, and for how long: 64 servers, and what http.pool sets: spec/http_pool_spec.lua too.
   http.pool { total = 3 }
-  local servers, kept = {}, nil
+  local all, kept = {}, nil
   local function open()
     kept = 0
-    for _, server in ipairs(servers) do kept = kept + server.connections end
+    for _, server in ipairs(all) do kept = kept + server.connections end
     return kept
   end
   for n, left in ipairs { 1, 2, 3, 3 } do -- two below to one above
     local server, url = http_server(function(_, res) res:send(200, "x") end)
-    servers[n] = server
+    all[n] = server
     assert(http.get(url)):body()
     assert(helper.wait_until(function() return open() == left end), n)
   end

@@ -85,7 +85,8 @@ for _, kind in ipairs { "unix", "mem" } do
 
     it("keeps others from the two streams meanwhile, and gives them back after a deadline",
       function()
-      local client, server, task, a, b = between(kind, nil, { timeout = 0.3 * math.min(helper.slow, 5) })
+      local opts = { timeout = 0.3 * math.min(helper.slow, 5) }
+      local client, server, task, a, b = between(kind, nil, opts)
       neap.yield()
       for _, f in ipairs { function() a:read() end, function() b:write "x" end,
         function() a:flush() end, function() b:take() end,
