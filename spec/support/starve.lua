@@ -4,7 +4,7 @@
 --
 -- starve(name, script) makes the test of a row. In the script BIG is more than the kernel's buffers
 -- hold, TMPDIR a directory, CERTS/ where those of spec/support/certs.lua lie. Rows that move much
--- are sampled, every 5th allocation or so: NEAP_STARVE=1 makes it each.
+-- are sampled, every 3rd allocation or so: NEAP_STARVE=1 makes it each.
 
 local certs = require "spec.support.certs"
 local helper = require "spec.support.helper"
@@ -12,7 +12,7 @@ local helper = require "spec.support.helper"
 -- The hard build, which moves single bytes, has small queues.
 local BIG <const> = helper.hard and "20000" or "(1 << 20)"
 
-local sampled = helper.hard and 17 or helper.sanitized and 11 or 5
+local sampled = helper.sanitized and 7 or 3
 
 local function step(script)
   local long = script:find "BIG" or script:find "net.serve"
